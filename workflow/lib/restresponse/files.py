@@ -1,0 +1,125 @@
+"""Reading and writing of every kind of file the workflow makes: whole or not at all.
+
+Each file is written under a temporary name that is unique to its process, in the folder it will live in, and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import nibabel
+    import pandas
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path with the same suffixes as `path`; rename it to `path` when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{os.getpid()}-{os.urandom(4).hex()}-{path.name}"
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8."""
+    with writing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write `content` as indented JSON; numpy scalars and arrays become numbers and lists, NaN becomes null."""
+    write_text(path, json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_table(path: str | Path, table: pandas.DataFrame) -> None:
+    """Write a table as TSV, BIDS style: `n/a` for what is missing, no index."""
+    with writing(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.10g")
+
+
+def read_table(path: str | Path, text_columns: tuple[str, ...] = ("participant_id",)) -> pandas.DataFrame:
+    """Read a TSV written by `write_table` (`n/a` and empty cells are missing); `text_columns` are never turned into numbers."""
+    import pandas as pd
+
+    return pd.read_csv(path, sep="\t", na_values=["n/a", ""], keep_default_na=False, dtype=dict.fromkeys(text_columns, str))
+
+
+def write_array(path: str | Path, array: np.ndarray) -> None:
+    """Write one array as `.npy`, C order, without pickle."""
+    with writing(path) as temporary, temporary.open("wb") as stream:
+        np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def read_array(path: str | Path, memory_map: bool = True) -> np.ndarray:
+    """Open a `.npy` array, by default memory-mapped and read-only."""
+    return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+
+
+def write_image(path: str | Path, data: np.ndarray, affine: np.ndarray, *, repetition_time: float | None = None) -> None:
+    """Write a NIfTI image of `data` (its own dtype) with `affine` (4, 4) as scanner-to-MNI sform and qform.
+
+    Compression is the fastest level: it is not what a scan's time goes into. `repetition_time` is in s.
+    """
+    import nibabel as nib
+
+    if data.dtype in (np.dtype(bool), np.dtype(np.int64), np.dtype(np.float64)):
+        data = data.astype({"b": np.uint8, "i": np.int32, "f": np.float32}[data.dtype.kind])
+    image = nib.Nifti1Image(data, affine)
+    image.set_sform(affine, code=4)
+    image.set_qform(affine, code=4)
+    image.header.set_xyzt_units("mm", "sec")
+    if repetition_time is not None:
+        image.header.set_zooms((*image.header.get_zooms()[:3], repetition_time))
+    save_image(path, image)
+
+
+def save_image(path: str | Path, image: nibabel.spatialimages.SpatialImage) -> None:
+    """Write a nibabel image as it is, atomically, at the fastest level of compression."""
+    from nibabel.openers import Opener
+
+    with writing(path) as temporary:
+        previous, Opener.default_compresslevel = Opener.default_compresslevel, 1
+        try:
+            image.to_filename(temporary)
+        finally:
+            Opener.default_compresslevel = previous
+
+
+def digest_of(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
