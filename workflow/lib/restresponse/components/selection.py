@@ -1,0 +1,116 @@
+"""The group test of components and the selection that follows from it.
+
+One number a participant and component; Welch's t between responders and non-responders of those whose labels may be
+read. With K components, K times the threshold pass by chance: raw p, false discovery rate and max-T stand side by side.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from restresponse.errors import InputError
+
+
+def map_amplitudes(maps: np.ndarray, components: np.ndarray, threshold: float) -> np.ndarray:
+    """Mean of each participant's map inside |z| > `threshold` of the group map, along the group map's sign.
+
+    Parameters
+    ----------
+    maps : (n_components, n_voxels) of one participant, from normalised time courses
+    components : (n_components, n_voxels) of the cohort, unit RMS
+
+    Returns
+    -------
+    (n_components,) float64
+    """
+    inside = np.abs(components) > threshold
+    counts = inside.sum(axis=1)
+    if not np.all(counts):
+        raise InputError(
+            f"component {int(np.argmin(counts)) + 1} has no voxel beyond |z| = {threshold}; lower components.threshold"
+        )
+    return np.einsum("kv,kv->k", maps, np.where(inside, np.sign(components), 0.0), dtype=np.float64) / counts
+
+
+def group_test(amplitudes: np.ndarray, response: np.ndarray) -> dict[str, np.ndarray]:
+    """Welch's t of responders against non-responders for each component.
+
+    Parameters
+    ----------
+    amplitudes : (n_participants, n_components)
+    response : (n_participants,), 1 for a responder, 0 for a non-responder
+
+    Returns
+    -------
+    `t`, `p`, `difference` (responders less non-responders), each (n_components,)
+
+    Raises
+    ------
+    InputError
+        With fewer than two participants in a group.
+    """
+    from scipy import special
+
+    response = np.asarray(response, int)
+    counts = {group: int((response == group).sum()) for group in (0, 1)}
+    if min(counts.values()) < 2:
+        raise InputError(
+            f"the group test has {counts[1]} responders and {counts[0]} non-responders; expected at least 2 of each: "
+            "use fewer folds or more participants"
+        )
+    t, difference, dof = _welch(np.asarray(amplitudes, np.float64), response[None] == 1)
+    p = 2 * special.stdtr(dof[0], -np.abs(t[0]))
+    return {"t": t[0], "p": np.where(np.isfinite(p), p, 1.0), "difference": difference[0]}
+
+
+def max_t_p(amplitudes: np.ndarray, response: np.ndarray, *, seed: int, permutations: int = 5000) -> np.ndarray:
+    """Family-wise p of each component: share of label permutations whose largest |t| is at least the component's."""
+    rng = np.random.default_rng(seed)
+    response = np.asarray(response, int) == 1
+    observed = np.abs(_welch(amplitudes, response[None])[0][0])
+    shuffled = rng.permuted(np.tile(response, (permutations, 1)), axis=1)
+    largest = np.abs(_welch(amplitudes, shuffled)[0]).max(axis=1)
+    return (1 + (largest[:, None] >= observed[None] - 1e-12).sum(axis=0)) / (permutations + 1)
+
+
+def select(p: np.ndarray, threshold: float, allowed: np.ndarray | None = None) -> tuple[np.ndarray, bool]:
+    """Components with p below the threshold; where there is none, the one of least p, flagged.
+
+    Parameters
+    ----------
+    p : (n_components,)
+    threshold : float
+    allowed : (n_components,) bool, components that may be selected; None: all
+
+    Returns
+    -------
+    selected : (n_selected,) int, sorted
+    fallback : bool, no component passed
+    """
+    allowed = np.ones(len(p), bool) if allowed is None else np.asarray(allowed, bool)
+    if not allowed.any():
+        raise InputError("no component matches a network, and components.require_match is true: set it to false or lower components.match_threshold")
+    passing = np.flatnonzero((p < threshold) & allowed)
+    if len(passing):
+        return passing, False
+    return np.array([int(np.argmin(np.where(allowed, p, np.inf)))]), True
+
+
+def _welch(amplitudes: np.ndarray, responders: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """t, difference and degrees of freedom for labellings `responders` (n_labellings, n_participants) bool."""
+    means, errors, counts = [], [], []
+    for mask in (responders, ~responders):
+        weight = mask.astype(np.float64)
+        n = weight.sum(axis=1, keepdims=True)
+        mean = weight @ amplitudes / n
+        # Centred on the overall mean first: the variance keeps its digits.
+        variance = (weight @ (amplitudes - amplitudes.mean(axis=0)) ** 2 / n - (mean - amplitudes.mean(axis=0)) ** 2) * n / (n - 1)
+        means.append(mean)
+        errors.append(np.maximum(variance, 0.0) / n)
+        counts.append(n)
+    difference = means[0] - means[1]
+    total = errors[0] + errors[1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.where(total > 0, difference / np.sqrt(total), 0.0)
+        dof = np.where(total > 0, total**2 / (errors[0] ** 2 / (counts[0] - 1) + errors[1] ** 2 / (counts[1] - 1)), 1.0)
+    return t, difference, dof

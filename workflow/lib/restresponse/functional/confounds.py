@@ -1,0 +1,205 @@
+"""Confounds of one scan: head motion, framewise displacement, DVARS, global signal and aCompCor.
+
+Columns carry fMRIPrep's names, so that a table made by fMRIPrep can take this one's place. Everything comes from the
+image before smoothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restresponse.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+HEAD_RADIUS = 50.0  # mm, of the sphere on which Power et al. measure a rotation
+DVARS_SCALE = 1000.0  # the brain's median after scaling, so that DVARS compares between scans
+LEAST_VOXELS = 30  # of a tissue mask: three times the components taken from it
+_THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the fallback without erosion
+_CHUNK = 20_000  # voxels at a time
+
+
+def eroded_tissue_masks(gm: np.ndarray, wm: np.ndarray, csf: np.ndarray, brain: np.ndarray) -> dict[str, Any]:
+    """Masks of white matter and CSF, away from grey matter, for aCompCor.
+
+    CONN's rule first: probability above 0.5, eroded by one voxel. Where a coarse grid leaves fewer than 30 voxels of
+    that, voxels without erosion, of the highest probability that gives 30 (0.95 down to 0.5), none mostly grey matter.
+
+    Parameters
+    ----------
+    gm, wm, csf : (n_x, n_y, n_z) arrays, probabilities 0 to 1
+    brain : (n_x, n_y, n_z) bool array
+
+    Returns
+    -------
+    dict
+        `brain`, `WM` and `CSF`: (n_x, n_y, n_z) bool arrays; `done`: {tissue: a sentence on how its mask was made}.
+
+    Raises
+    ------
+    InputError
+        A tissue has no voxel above 0.5; the message names it.
+    """
+    from scipy import ndimage
+
+    brain = np.asarray(brain, bool)
+    masks: dict[str, Any] = {"brain": brain, "done": {}}
+    for tissue, name, probability in (("WM", "white matter", wm), ("CSF", "cerebrospinal fluid", csf)):
+        inside = np.where(brain, np.nan_to_num(probability), 0.0)
+        candidates = [("probability above 0.5, eroded by one voxel", ndimage.binary_erosion(inside > 0.5))]
+        for threshold in _THRESHOLDS:
+            how = f"probability above {threshold}, not eroded (erosion left {candidates[0][1].sum()} voxels)"
+            candidates.append((how, (inside > threshold) & (np.nan_to_num(gm) < 0.5)))
+        enough = [candidate for candidate in candidates if candidate[1].sum() >= LEAST_VOXELS]
+        how, mask = enough[0] if enough else candidates[-1]
+        if not mask.any():
+            raise InputError(
+                f"no {name} found: no voxel of the brain has a {tissue} probability above 0.5 (greatest "
+                f"{inside.max():.2f}); expected a tissue map with white matter and ventricles: look at the T1w's "
+                "segmentation and at the brain mask"
+            )
+        masks[tissue] = mask
+        masks["done"][tissue] = f"{name}: {how}, {int(mask.sum())} voxels"
+    return masks
+
+
+def confounds(
+    image: np.ndarray,
+    affine: np.ndarray,
+    repetition_time: float,
+    motion: np.ndarray,
+    masks: Mapping[str, np.ndarray],
+    n_components: int = 10,
+) -> pandas.DataFrame:
+    """Confounds of one scan, one row a volume, missing (NaN) where a first difference has no predecessor.
+
+    Parameters
+    ----------
+    image : (n_x, n_y, n_z, n_scans) array, float32
+        The realigned image on the MNI grid, before smoothing. Voxels that are constant or not finite are left out.
+    affine : (4, 4) array, voxel index to mm
+    repetition_time : float, s
+    motion : (n_scans, 6) array
+        Translations along x, y, z in mm, then rotations about x, y, z in rad.
+    masks : dict of (n_x, n_y, n_z) bool arrays
+        `brain`, `WM` and `CSF` (eroded), see `eroded_tissue_masks`.
+    n_components : int
+        aCompCor components of each tissue; fewer come back where the mask's rank is lower.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The six motion parameters with `_derivative1`, `_power2` and `_derivative1_power2`, `framewise_displacement`
+        (mm), `dvars` (of the image scaled to a brain median of 1000), `std_dvars`, `global_signal`, `w_comp_cor_00` ..
+        and `c_comp_cor_00` .. (unit norm; the largest loading is positive).
+
+    Raises
+    ------
+    InputError
+        Shapes disagree, or a mask holds no voxel whose signal varies; the message names it.
+
+    References
+    ----------
+    Power et al. (2012), NeuroImage 59:2142 (framewise displacement, DVARS). Behzadi et al. (2007), NeuroImage 37:90
+    (aCompCor). Nichols (2017), arXiv:1704.01469 (standardised DVARS).
+    """
+    import pandas as pd
+
+    image, motion = np.asarray(image), np.asarray(motion, np.float64)
+    if image.ndim != 4 or motion.shape != (image.shape[-1], 6):
+        raise InputError(
+            f"the image is {image.shape} and the motion table {motion.shape}; expected a 4D image and six motion "
+            "parameters for each volume: look at the realignment's output"
+        )
+    columns: dict[str, np.ndarray] = {}
+    for name, values in zip(MOTION, motion.T, strict=True):
+        difference = _difference(values)
+        columns |= {name: values, f"{name}_derivative1": difference}
+        columns |= {f"{name}_power2": values**2, f"{name}_derivative1_power2": difference**2}
+    columns["framewise_displacement"] = framewise_displacement(motion)
+    brain = _varying(image, masks["brain"], "brain")
+    columns["dvars"], columns["std_dvars"] = dvars(brain)
+    columns["global_signal"] = brain.mean(axis=0, dtype=np.float64)
+    del brain
+    for tissue, prefix in (("WM", "w_comp_cor"), ("CSF", "c_comp_cor")):
+        components = principal_components(_varying(image, masks[tissue], tissue), n_components)
+        columns |= {f"{prefix}_{number:02d}": component for number, component in enumerate(components)}
+    return pd.DataFrame(columns)
+
+
+def framewise_displacement(motion: np.ndarray) -> np.ndarray:
+    """Power's framewise displacement in mm: the sum of the six absolute changes, rotations on a 50 mm sphere.
+
+    `motion` is (n_scans, 6), mm and rad. Returns (n_scans,), the first NaN.
+    """
+    changes = np.abs(np.diff(np.asarray(motion, np.float64), axis=0))
+    return np.concatenate([[np.nan], changes[:, :3].sum(axis=1) + HEAD_RADIUS * changes[:, 3:].sum(axis=1)])
+
+
+def dvars(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """DVARS and standardised DVARS of (n_voxels, n_scans) series; each is (n_scans,), the first NaN.
+
+    DVARS is the root mean square over voxels of the change from the volume before, after scaling the image to a median
+    of 1000. The standardised one divides it by what the voxels' robust SD and lag-1 autocorrelation predict: 1 for a
+    quiet scan.
+    """
+    n_voxels, n_scans = series.shape
+    median = float(np.median(series))
+    squares, predicted = np.zeros(n_scans - 1), 0.0
+    for start in range(0, n_voxels, _CHUNK):
+        part = np.asarray(series[start : start + _CHUNK], np.float64)
+        squares += (np.diff(part, axis=1) ** 2).sum(axis=0)
+        lower, upper = np.percentile(part, [25, 75], axis=1)
+        part = part - part.mean(axis=1, keepdims=True)
+        autocorrelation = (part[:, 1:] * part[:, :-1]).sum(axis=1) / (part**2).sum(axis=1)
+        predicted += float((np.sqrt(2 * (1 - autocorrelation)) * (upper - lower) / 1.349).sum())
+    root = np.sqrt(squares / n_voxels)
+    scale = DVARS_SCALE / median if median > 0 else np.nan
+    standard = root * n_voxels / predicted if predicted > 0 else np.full(n_scans - 1, np.nan)
+    return np.concatenate([[np.nan], root * scale]), np.concatenate([[np.nan], standard])
+
+
+def principal_components(series: np.ndarray, n_components: int) -> np.ndarray:
+    """Principal components in time of detrended, variance-normalised series: (n_found, n_scans), orthonormal rows.
+
+    `series` is (n_voxels, n_scans). `n_found` is the least of `n_components` and the rank. The sign makes the largest
+    loading positive.
+    """
+    n_voxels, n_scans = series.shape
+    trend = np.linalg.qr(np.column_stack([np.ones(n_scans), np.linspace(-1, 1, n_scans)]))[0]
+    gram = np.zeros((n_scans, n_scans))
+    for start in range(0, n_voxels, _CHUNK):
+        part = np.asarray(series[start : start + _CHUNK], np.float64)
+        size = np.abs(part).max(axis=1)
+        part = part - (part @ trend) @ trend.T
+        norm = np.sqrt((part**2).sum(axis=1))
+        part = part[norm > 1e-6 * size] / norm[norm > 1e-6 * size, None]  # what is left of a straight line is rounding
+        gram += part.T @ part
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    found = int(min(n_components, (values > 1e-10 * max(values[0], 1e-300)).sum()))
+    components = vectors[:, :found].T.copy()
+    largest = np.abs(components).argmax(axis=1)
+    return components * np.sign(components[np.arange(found), largest])[:, None]
+
+
+def _difference(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([[np.nan], np.diff(values)])
+
+
+def _varying(image: np.ndarray, mask: np.ndarray, name: str) -> np.ndarray:
+    """The series (n_voxels, n_scans) of the mask's voxels that are finite and not constant."""
+    series = image[np.asarray(mask, bool)]
+    smallest, largest = series.min(axis=1), series.max(axis=1)
+    varying = np.isfinite(smallest) & np.isfinite(largest) & (largest > smallest)
+    if not varying.any():
+        raise InputError(
+            f"no voxel of the {name} mask has a signal that varies ({len(series)} voxels looked at); expected a BOLD "
+            "image that covers the brain: look at the scan, its coregistration and its field of view"
+        )
+    return series if varying.all() else series[varying]

@@ -1,0 +1,124 @@
+"""A participant's scans, variance-normalised voxel by voxel and reduced to their leading temporal dimensions.
+
+Method: CONN's first level of group ICA (Whitfield-Gabrieli & Nieto-Castanon 2012): each voxel's series is demeaned and
+scaled to unit norm, and the leading eigenvectors of the temporal Gram matrix give the reduced maps, not whitened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from restresponse.errors import InputError
+from restresponse.files import write_array
+from restresponse.images import included_scans, masked_series, read_mask
+from restresponse.provenance import write_sidecar
+
+_BLOCK = 16384  # voxels converted to float64 at a time
+_RANK_TOLERANCE = 1e-5  # of the mean eigenvalue; below it lies the rounding of the stored image
+
+
+def variance_normalise(series: np.ndarray) -> tuple[np.ndarray, int]:
+    """Demean each voxel in time and scale it to unit norm.
+
+    Parameters
+    ----------
+    series : (n_scans, n_voxels) array
+
+    Returns
+    -------
+    normalised : (n_scans, n_voxels) float32; a constant voxel is zero
+    n_constant : int, how many voxels were constant
+    """
+    mean = series.mean(axis=0, dtype=np.float64)
+    centred = (series - mean).astype(np.float32)
+    norm = np.sqrt(np.einsum("tv,tv->v", centred, centred, dtype=np.float64))
+    constant = norm <= 1e-6 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny) * np.sqrt(len(series))
+    centred /= np.where(constant, 1.0, norm).astype(np.float32)
+    centred[:, constant] = 0.0
+    return centred, int(constant.sum())
+
+
+def participant_series(paths: Mapping[str, str | Path], mask: np.ndarray) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
+    """The variance-normalised runs of one participant, one after another in time.
+
+    Parameters
+    ----------
+    paths : scan -> denoised image
+    mask : (n_x, n_y, n_z) bool
+
+    Returns
+    -------
+    series : (n_scans, n_voxels) float32
+    facts : for each scan its `n_volumes` and `n_constant_voxels`
+    """
+    runs, facts = [], {}
+    for scan, path in paths.items():
+        run, n_constant = variance_normalise(masked_series(path, mask))
+        runs.append(run)
+        facts[scan] = {"n_volumes": len(run), "n_constant_voxels": n_constant}
+    return (runs[0] if len(runs) == 1 else np.concatenate(runs)), facts
+
+
+def reduce_series(series: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Project a series onto the leading eigenvectors of its temporal Gram matrix.
+
+    Parameters
+    ----------
+    series : (n_scans, n_voxels) float32, variance-normalised
+    n_dimensions : int, how many to keep; fewer are kept where the rank is lower
+
+    Returns
+    -------
+    reduced : (n_kept, n_voxels) float32, rows of squared norm equal to their eigenvalue
+    eigenvalues : (n_scans,) float64, descending; their sum is the number of voxels that are not constant (a run)
+    """
+    gram = np.zeros((len(series), len(series)))
+    for start in range(0, series.shape[1], _BLOCK):
+        block = series[:, start : start + _BLOCK].astype(np.float64)
+        gram += block @ block.T
+    eigenvalues, vectors = np.linalg.eigh(gram)
+    eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
+    rank = int((eigenvalues > _RANK_TOLERANCE * eigenvalues.mean()).sum()) if eigenvalues.sum() > 0 else 0
+    kept = np.ascontiguousarray(vectors[:, : min(n_dimensions, rank)].T, dtype=np.float32)
+    return kept @ series, eigenvalues
+
+
+def reduce_participant(
+    *,
+    bold: Mapping[str, str | Path],
+    mask: str | Path,
+    inclusion: str | Path,
+    participant: str,
+    n_dimensions: int,
+    reduced: str | Path,
+    sidecar: str | Path,
+) -> None:
+    """Reduce the included scans of one participant; a participant without any gets an array of no rows."""
+    inside, _ = read_mask(mask)
+    kept = {scan: bold[scan] for scan in included_scans(inclusion, list(bold))}
+    facts: dict = {}
+    eigenvalues = np.zeros(0)
+    array = np.zeros((0, int(inside.sum())), np.float32)
+    if kept:
+        series, facts = participant_series(kept, inside)
+        array, eigenvalues = reduce_series(series, n_dimensions)
+        if not len(array):
+            raise InputError(
+                f"{participant}: every voxel of {', '.join(map(str, kept.values()))} is constant inside the group mask; "
+                "expected a denoised series: leave the scan out with dataset.set_aside"
+            )
+        if len(array) < n_dimensions:
+            print(f"{participant}: {len(array)} dimensions kept, the rank of the denoised series; {n_dimensions} were asked for")
+    write_array(reduced, array)
+    write_sidecar(
+        sidecar,
+        fitted_on=[participant] if kept else [],
+        sources=kept.values(),
+        parameters={"reduction": n_dimensions},
+        scans=facts,
+        n_dimensions=len(array),
+        explained=float(eigenvalues[: len(array)].sum() / eigenvalues.sum()) if len(eigenvalues) else None,
+    )

@@ -1,0 +1,44 @@
+"""Reading the series of a scan inside a mask: the one place where a stage after `functional` opens a 4D image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from restresponse.errors import InputError
+
+
+def read_mask(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mask (bool, `(n_x, n_y, n_z)`) and affine (4, 4) of a mask image."""
+    import nibabel as nib
+
+    image = nib.load(path)
+    return np.asarray(image.dataobj) > 0, image.affine
+
+
+def masked_series(path: str | Path, mask: np.ndarray) -> np.ndarray:
+    """Series of a 4D image inside `mask`, `(n_scans, n_voxels)` float32 in the mask's C order; not finite values become 0.
+
+    Raises `InputError` where the grid is not the mask's.
+    """
+    import nibabel as nib
+
+    image = nib.load(path)
+    if image.shape[:3] != mask.shape or len(image.shape) != 4:
+        raise InputError(
+            f"{path} has shape {image.shape}; expected {mask.shape} and time: it was made on another grid, "
+            "remove it and run again"
+        )
+    data = np.asarray(image.dataobj, dtype=np.float32)[mask].T
+    return np.nan_to_num(np.ascontiguousarray(data), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def included_scans(inclusion: str | Path, scans: Mapping[str, str | Path] | Sequence[str]) -> list[str]:
+    """The scans among `scans` that the inclusion table keeps, in the order given."""
+    from restresponse.files import read_table
+
+    table = read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
+    kept = set(table.loc[table["included"].astype(str).str.lower() == "true", "scan"])
+    return [scan for scan in scans if scan in kept]

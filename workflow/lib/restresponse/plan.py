@@ -1,0 +1,78 @@
+"""What a config asks for, as the values of the workflow's wildcards: folds, cohorts, sets, classifications."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The values of every wildcard of a validated config.
+
+    Attributes
+    ----------
+    folds : names of the outer folds, `rep-1_fold-01` …
+    cohorts : `all` and every fold: on whom a statistic may be fitted
+    orders : numbers of components
+    thresholds : p thresholds of the arms that select components, ascending
+    protocols, arms, models : the config's, by name
+    """
+
+    folds: list[str]
+    cohorts: list[str]
+    orders: list[int]
+    thresholds: list[float]
+    protocols: Mapping[str, Mapping[str, Any]]
+    arms: Mapping[str, Mapping[str, Any]]
+    models: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Plan:
+        """Read the plan out of a validated config."""
+        classifier = config["classifier"]
+        folds = fold_names(config["folds"]["n_folds"], config["folds"]["repeats"])
+        arms = classifier["arms"]
+        return cls(
+            folds=folds,
+            cohorts=["all", *folds],
+            orders=[config["group_ica"]["n_components"]],
+            thresholds=sorted({arm["p"] for arm in arms.values() if arm.get("select")}),
+            protocols=classifier["protocols"],
+            arms=arms,
+            models=classifier["models"],
+        )
+
+    def cohort(self, protocol: str, fold: str) -> str:
+        """The cohort whose group ICA a protocol's fold uses."""
+        return "all" if self.protocols[protocol]["group_ica"] == "all" else fold
+
+    def selection_labels(self, protocol: str, fold: str) -> str:
+        """The label table that a protocol's selection of components reads."""
+        return "all" if self.protocols[protocol]["selection"] == "all" else fold
+
+    def models_of_kind(self, kind: str) -> list[str]:
+        """Names of the models of a kind, `network` or `linear`."""
+        return [name for name, model in self.models.items() if model["kind"] == kind]
+
+    @property
+    def classifications(self) -> list[tuple[str, str, str, str]]:
+        """Every (protocol, arm, model, fold)."""
+        return [
+            (protocol, arm, model, fold)
+            for protocol in self.protocols
+            for arm, settings in self.arms.items()
+            for model in settings["models"]
+            for fold in self.folds
+        ]
+
+    @property
+    def sets(self) -> list[str]:
+        """Every set of components that a dual regression can have as regressors."""
+        return ["asc", *(f"ssc_labels-{labels}_p-{p}" for labels in self.cohorts for p in self.thresholds)]
+
+
+def fold_names(n_folds: int, repeats: int) -> list[str]:
+    """Names of the outer folds: `rep-1_fold-01` … in order."""
+    return [f"rep-{repeat}_fold-{fold:02d}" for repeat in range(1, repeats + 1) for fold in range(1, n_folds + 1)]

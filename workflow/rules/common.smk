@@ -1,0 +1,83 @@
+# What every rule file uses: the library's path, the validated config, the dataset's scans, the wildcards' values.
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
+
+from restresponse.classifier.protocols import check_plan
+from restresponse.code import code_of
+from restresponse.config import validate
+from restresponse.dataset import read_dataset
+from restresponse.errors import InputError
+from restresponse.group_ica.group_pca import tiles_of
+from restresponse.plan import Plan
+
+
+def of_scan(column):
+    """Input function: a column of the scan's row."""
+    return lambda wildcards: SCANS[wildcards.scan][column]
+
+
+def one_of(values):
+    """A wildcard's constraint: one of these values and nothing else."""
+    return "|".join(re.escape(str(value)) for value in values) or "(?!)"
+
+
+def stated(error):
+    """An input error as Snakemake shows it: its sentence, no traceback."""
+    return WorkflowError(str(error))
+
+
+try:
+    config.update(validate(config, Path.cwd()))
+    DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"])
+    PLAN = Plan.of(config)
+    check_plan(PLAN, config)
+except InputError as error:
+    raise stated(error) from None
+
+CONTAINERS = config["containers"]
+SCANS = {row["scan"]: row for row in DATASET.scans}
+SET_ASIDE = [(row["scan"], row["participant_id"]) for row in DATASET.set_aside]
+ANATS = DATASET.anatomicals
+SCANS_OF = {
+    participant: [scan for scan, row in SCANS.items() if row["participant_id"] == participant]
+    for participant in sorted({row["participant_id"] for row in SCANS.values()})
+}
+PARTICIPANTS = list(SCANS_OF)
+FOLDS, COHORTS, ORDERS = PLAN.folds, PLAN.cohorts, PLAN.orders
+NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear")
+CLASSIFICATIONS = PLAN.classifications
+TILES = tiles_of(PARTICIPANTS, config["group_ica"]["tile"])
+
+
+wildcard_constraints:
+    scan=one_of(SCANS),
+    anat=one_of(ANATS),
+    participant=one_of(PARTICIPANTS),
+    fold=one_of(FOLDS),
+    cohort=one_of(COHORTS),
+    labels=one_of(COHORTS),
+    order=one_of(ORDERS),
+    set=one_of(PLAN.sets),
+    protocol=one_of(PLAN.protocols),
+    arm=one_of(PLAN.arms),
+    model=one_of(PLAN.models),
+    p=one_of(PLAN.thresholds),
+    tile_a=one_of(TILES),
+    tile_b=one_of(TILES),
+
+
+def all_targets():
+    """Every fold's outputs, models too: what nothing asks for is not made again when it is lost."""
+    folds = [f"results/classifier/{protocol}/{arm}/{model}/{fold}/" for protocol, arm, model, fold in CLASSIFICATIONS]
+    kinds = [PLAN.models[model]["kind"] for _, _, model, _ in CLASSIFICATIONS]
+    files = {
+        "network": ("predictions.tsv", "history.tsv", "model.keras", "model.json"),
+        "linear": ("predictions.tsv", "model.npz", "model.json"),
+    }
+    models = [folder + name for folder, kind in zip(folds, kinds) for name in files[kind]]
+    return [*models, "results/metrics/audit.tsv", "results/report/index.html"]

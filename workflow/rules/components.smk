@@ -1,0 +1,65 @@
+# What each component is and how much of it each participant has (no labels); which differ by group (labels).
+
+
+rule components_measure:
+    input:
+        components="results/group_ica/{cohort}/order-{order}/components.npy",
+        component_facts="results/group_ica/{cohort}/order-{order}/components.json",
+        mask="results/quality/group_mask.nii.gz",
+        maps=expand(
+            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_maps.npy", participant=PARTICIPANTS
+        ),
+        time_courses=expand(
+            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_timecourses.tsv",
+            participant=PARTICIPANTS,
+        ),
+        template=[path for path in (config["components"]["template"],) if path],
+        template_labels=[path for path in (config["components"]["template_labels"],) if path],
+    output:
+        amplitudes="results/components/{cohort}/order-{order}/amplitudes.tsv",
+        variability="results/components/{cohort}/order-{order}/variability.tsv",
+        matches="results/components/{cohort}/order-{order}/matches.tsv",
+        sidecar="results/components/{cohort}/order-{order}/measures.json",
+    params:
+        participants=PARTICIPANTS,
+        settings={
+            key: config["components"][key] for key in ("threshold", "match_threshold", "template", "template_labels")
+        },
+        code=code_of("components"),
+    log:
+        "results/logs/components_measure/{cohort}_{order}.log",
+    benchmark:
+        "results/benchmarks/components_measure/{cohort}_{order}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=2000,
+    script:
+        "../scripts/components_measure.py"
+
+
+rule components_select:
+    input:
+        amplitudes="results/components/{cohort}/order-{order}/amplitudes.tsv",
+        variability="results/components/{cohort}/order-{order}/variability.tsv",
+        matches="results/components/{cohort}/order-{order}/matches.tsv",
+        measures_facts="results/components/{cohort}/order-{order}/measures.json",
+        labels="results/folds/labels/{labels}.tsv",
+    output:
+        table="results/components/{cohort}/order-{order}/labels-{labels}/components.tsv",
+        sidecar="results/components/{cohort}/order-{order}/labels-{labels}/components.json",
+    params:
+        thresholds=PLAN.thresholds,
+        require_match=config["components"]["require_match"],
+        seed=config["seed"],
+        code=code_of("components"),
+    log:
+        "results/logs/components_select/{cohort}_{order}_{labels}.log",
+    benchmark:
+        "results/benchmarks/components_select/{cohort}_{order}_{labels}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    script:
+        "../scripts/components_select.py"
