@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from restresponse.components.match import dice, network_templates, one_to_one, spatial_correlation
 from restresponse.components.selection import group_test, map_amplitudes, max_t_p, select
 from restresponse.errors import InputError
 from restresponse.grid import brain_mask, grid
-from scipy import stats
 
 
 def test_group_test_is_welchs_t():

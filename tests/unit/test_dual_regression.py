@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from restresponse.dual_regression import (
     restricted_time_courses,
     restriction,

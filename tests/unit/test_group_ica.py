@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from restresponse.errors import InputError
 from restresponse.group_ica import fastica as ica
 from restresponse.group_ica.cohort import cohort_members

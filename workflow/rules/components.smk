@@ -20,12 +20,6 @@ rule components_measure:
         variability="results/components/{cohort}/order-{order}/variability.tsv",
         matches="results/components/{cohort}/order-{order}/matches.tsv",
         sidecar="results/components/{cohort}/order-{order}/measures.json",
-    params:
-        participants=PARTICIPANTS,
-        settings={
-            key: config["components"][key] for key in ("threshold", "match_threshold", "template", "template_labels")
-        },
-        code=code_of("components"),
     log:
         "results/logs/components_measure/{cohort}_{order}.log",
     benchmark:
@@ -34,6 +28,12 @@ rule components_measure:
         CONTAINERS["python"]
     resources:
         mem_mb=2000,
+    params:
+        participants=PARTICIPANTS,
+        settings={
+            key: config["components"][key] for key in ("threshold", "match_threshold", "template", "template_labels")
+        },
+        code=code_of("components"),
     script:
         "../scripts/components_measure.py"
 
@@ -48,11 +48,6 @@ rule components_select:
     output:
         table="results/components/{cohort}/order-{order}/labels-{labels}/components.tsv",
         sidecar="results/components/{cohort}/order-{order}/labels-{labels}/components.json",
-    params:
-        thresholds=PLAN.thresholds,
-        require_match=config["components"]["require_match"],
-        seed=config["seed"],
-        code=code_of("components"),
     log:
         "results/logs/components_select/{cohort}_{order}_{labels}.log",
     benchmark:
@@ -61,5 +56,10 @@ rule components_select:
         CONTAINERS["python"]
     resources:
         mem_mb=1000,
+    params:
+        thresholds=PLAN.thresholds,
+        require_match=config["components"]["require_match"],
+        seed=config["seed"],
+        code=code_of("components"),
     script:
         "../scripts/components_select.py"

@@ -7,9 +7,7 @@ rule dual_regression_maps:
             f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"
             for scan in SCANS_OF[w.participant]
         ],
-        records=lambda w: [
-            f"results/functional/{scan}/{scan}_desc-denoised.json" for scan in SCANS_OF[w.participant]
-        ],
+        records=lambda w: [f"results/functional/{scan}/{scan}_desc-denoised.json" for scan in SCANS_OF[w.participant]],
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
         components="results/group_ica/{cohort}/order-{order}/components.npy",
@@ -19,10 +17,6 @@ rule dual_regression_maps:
         residual="results/dual_regression/{cohort}/order-{order}/asc/{participant}_residual.npy",
         time_courses="results/dual_regression/{cohort}/order-{order}/asc/{participant}_timecourses.tsv",
         sidecar="results/dual_regression/{cohort}/order-{order}/asc/{participant}_maps.json",
-    params:
-        scans=lambda w: SCANS_OF[w.participant],
-        normalise=config["dual_regression"]["normalise_time_courses"],
-        code=code_of("dual_regression"),
     log:
         "results/logs/dual_regression_maps/{cohort}_{order}_{participant}.log",
     benchmark:
@@ -31,6 +25,10 @@ rule dual_regression_maps:
         CONTAINERS["python"]
     resources:
         mem_mb=4000,
+    params:
+        scans=lambda w: SCANS_OF[w.participant],
+        normalise=config["dual_regression"]["normalise_time_courses"],
+        code=code_of("dual_regression"),
     script:
         "../scripts/dual_regression_maps.py"
 
@@ -47,9 +45,6 @@ rule dual_regression_selected:
         maps="results/dual_regression/{cohort}/order-{order}/ssc_labels-{labels}_p-{p}/{participant}_maps.npy",
         time_courses="results/dual_regression/{cohort}/order-{order}/ssc_labels-{labels}_p-{p}/{participant}_timecourses.tsv",
         sidecar="results/dual_regression/{cohort}/order-{order}/ssc_labels-{labels}_p-{p}/{participant}_maps.json",
-    params:
-        normalise=config["dual_regression"]["normalise_time_courses"],
-        code=code_of("dual_regression"),
     log:
         "results/logs/dual_regression_selected/{cohort}_{order}_{labels}_{p}_{participant}.log",
     benchmark:
@@ -58,5 +53,8 @@ rule dual_regression_selected:
         CONTAINERS["python"]
     resources:
         mem_mb=1000,
+    params:
+        normalise=config["dual_regression"]["normalise_time_courses"],
+        code=code_of("dual_regression"),
     script:
         "../scripts/dual_regression_selected.py"

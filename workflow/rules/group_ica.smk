@@ -12,10 +12,6 @@ rule group_ica_reduce:
     output:
         reduced="results/group_ica/participants/{participant}_reduced.npy",
         sidecar="results/group_ica/participants/{participant}_reduced.json",
-    params:
-        scans=lambda w: SCANS_OF[w.participant],
-        n_dimensions=config["group_ica"]["reduction"],
-        code=code_of("group_ica.reduction"),
     log:
         "results/logs/group_ica_reduce/{participant}.log",
     benchmark:
@@ -24,6 +20,10 @@ rule group_ica_reduce:
         CONTAINERS["python"]
     resources:
         mem_mb=4000,
+    params:
+        scans=lambda w: SCANS_OF[w.participant],
+        n_dimensions=config["group_ica"]["reduction"],
+        code=code_of("group_ica.reduction"),
     script:
         "../scripts/group_ica_reduce.py"
 
@@ -34,8 +34,6 @@ rule group_ica_gram:
         second=lambda w: expand("results/group_ica/participants/{p}_reduced.npy", p=TILES[w.tile_b]),
     output:
         "results/group_ica/gram/{tile_a}_{tile_b}.npy",
-    params:
-        code=code_of("group_ica.group_pca"),
     log:
         "results/logs/group_ica_gram/{tile_a}_{tile_b}.log",
     benchmark:
@@ -44,6 +42,8 @@ rule group_ica_gram:
         CONTAINERS["python"]
     resources:
         mem_mb=2000,
+    params:
+        code=code_of("group_ica.group_pca"),
     script:
         "../scripts/group_ica_gram.py"
 
@@ -51,9 +51,7 @@ rule group_ica_gram:
 rule group_ica_components:
     input:
         reduced=expand("results/group_ica/participants/{participant}_reduced.npy", participant=PARTICIPANTS),
-        tiles=[
-            f"results/group_ica/gram/{a}_{b}.npy" for a in TILES for b in TILES if a <= b
-        ],
+        tiles=[f"results/group_ica/gram/{a}_{b}.npy" for a in TILES for b in TILES if a <= b],
         mask="results/quality/group_mask.nii.gz",
         folds=lambda w: [] if w.cohort == "all" else "results/folds/folds.tsv",
     output:
@@ -61,15 +59,6 @@ rule group_ica_components:
         image="results/group_ica/{cohort}/order-{order}/components.nii.gz",
         table="results/group_ica/{cohort}/order-{order}/components.tsv",
         sidecar="results/group_ica/{cohort}/order-{order}/components.json",
-    params:
-        participants=PARTICIPANTS,
-        tiles=[(a, b) for a in TILES for b in TILES if a <= b],
-        members=TILES,
-        settings={
-            key: config["group_ica"][key] for key in ("restarts", "subsample", "tolerance", "max_iterations")
-        },
-        seed=config["seed"],
-        code=code_of("group_ica.cohort"),
     log:
         "results/logs/group_ica_components/{cohort}_{order}.log",
     benchmark:
@@ -78,5 +67,12 @@ rule group_ica_components:
         CONTAINERS["python"]
     resources:
         mem_mb=4000,
+    params:
+        participants=PARTICIPANTS,
+        tiles=[(a, b) for a in TILES for b in TILES if a <= b],
+        members=TILES,
+        settings={key: config["group_ica"][key] for key in ("restarts", "subsample", "tolerance", "max_iterations")},
+        seed=config["seed"],
+        code=code_of("group_ica.cohort"),
     script:
         "../scripts/group_ica_components.py"

@@ -15,7 +15,11 @@ from typing import Any
 from restresponse.errors import InputError
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
-_NAMED = (("classifier", "protocols"), ("classifier", "arms"), ("classifier", "models"))  # maps whose names the user chooses
+_NAMED = (
+    ("classifier", "protocols"),
+    ("classifier", "arms"),
+    ("classifier", "models"),
+)  # maps whose names the user chooses
 
 
 def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str, Any]:
@@ -44,11 +48,17 @@ def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str,
         if isinstance(names, dict):
             filled[section][key] = {name: entry for name, entry in names.items() if entry is not None}
     filled = _filled(filled, schema())
-    problems = [_sentence(error) for error in sorted(_validator().iter_errors(filled), key=lambda error: [str(step) for step in error.absolute_path])]
+    problems = [
+        _sentence(error)
+        for error in sorted(
+            _validator().iter_errors(filled), key=lambda error: [str(step) for step in error.absolute_path]
+        )
+    ]
     if not problems:  # the cross-checks rely on types that the schema has checked
         problems = list(_contradictions(filled, Path(working_directory)))
     if problems:
-        raise InputError.from_problems("The configuration cannot be used", [line for text in problems for line in text.splitlines()])
+        lines = dict.fromkeys(line for text in problems for line in text.splitlines())  # each once
+        raise InputError.from_problems("The configuration cannot be used", lines)
     return filled
 
 
@@ -104,7 +114,9 @@ def _sentence(error: Any) -> str:
         return "\n".join(_unknown(path, key, part) for key in value if not _is_known(key, part))
     if error.validator == "required":
         missing = [key for key in part["required"] if key not in value]
-        return "\n".join(f"{path}.{key}: missing; expected {_expected(_resolved(part['properties'][key], None))}" for key in missing)
+        return "\n".join(
+            f"{path}.{key}: missing; expected {_expected(_resolved(part['properties'][key], None))}" for key in missing
+        )
     hint = ""
     if isinstance(value, str) and "number" in _types(part) | ({"number"} if "integer" in _types(part) else set()):
         hint = "; YAML reads this as text: write 1.0e-8, not 1e-8, and no quotes" if _is_number(value) else ""
@@ -118,7 +130,9 @@ def _sentence(error: Any) -> str:
 def _is_known(key: str, part: dict[str, Any]) -> bool:
     import re
 
-    return key in part.get("properties", {}) or any(re.search(pattern, str(key)) for pattern in part.get("patternProperties", {}))
+    return key in part.get("properties", {}) or any(
+        re.search(pattern, str(key)) for pattern in part.get("patternProperties", {})
+    )
 
 
 def _unknown(path: str, key: str, part: dict[str, Any]) -> str:
@@ -247,7 +261,9 @@ def _nested_folders(config: dict[str, Any], working_directory: Path) -> Iterator
 
 def _outcome_contradictions(config: dict[str, Any]) -> Iterator[str]:
     outcome = config["dataset"]["outcome"]
-    both = {str(value) for value in outcome["responder_values"]} & {str(value) for value in outcome["nonresponder_values"]}
+    both = {str(value) for value in outcome["responder_values"]} & {
+        str(value) for value in outcome["nonresponder_values"]
+    }
     if both:
         yield f"dataset.outcome: {', '.join(sorted(both))} in both responder_values and nonresponder_values; expected each value in one of them"
     if outcome["pain_before"] == outcome["pain_after"]:

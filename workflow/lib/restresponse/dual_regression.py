@@ -49,7 +49,9 @@ def spatial_regression(series: np.ndarray, components: np.ndarray) -> np.ndarray
     return np.linalg.solve(gram, _product(centred, series)).T
 
 
-def temporal_regression(series: np.ndarray, time_courses: np.ndarray, *, normalise: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def temporal_regression(
+    series: np.ndarray, time_courses: np.ndarray, *, normalise: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Stage 2: the time courses as temporal regressors, series and time courses demeaned in time.
 
     Parameters
@@ -71,16 +73,22 @@ def temporal_regression(series: np.ndarray, time_courses: np.ndarray, *, normali
     return maps.astype(np.float32), np.maximum(total - explained, 0.0).astype(np.float32)
 
 
-def z_maps(maps: np.ndarray, residual: np.ndarray, time_courses: np.ndarray, dof: int, *, normalise: bool = True) -> np.ndarray:
+def z_maps(
+    maps: np.ndarray, residual: np.ndarray, time_courses: np.ndarray, dof: int, *, normalise: bool = True
+) -> np.ndarray:
     """Maps `(n_components, n_voxels)` over their standard error, with `dof` residual degrees of freedom; 0 where it is 0."""
     design = _design(time_courses, normalise)
     if dof < 1:
-        raise InputError(f"{dof} residual degrees of freedom after dual regression; expected at least 1: use fewer components")
+        raise InputError(
+            f"{dof} residual degrees of freedom after dual regression; expected at least 1: use fewer components"
+        )
     error = np.sqrt(np.diag(np.linalg.inv(design.T @ design))[:, None] * (residual[None] / dof))
     return np.divide(maps, error, out=np.zeros_like(maps, dtype=np.float64), where=error > 0)
 
 
-def restriction(time_courses: np.ndarray, gram: np.ndarray, selected: Sequence[int] | np.ndarray, *, normalise: bool = True) -> np.ndarray:
+def restriction(
+    time_courses: np.ndarray, gram: np.ndarray, selected: Sequence[int] | np.ndarray, *, normalise: bool = True
+) -> np.ndarray:
     """The matrix A that makes of a participant's maps those of dual regression on the selected group maps alone.
 
     Both stages are least squares, so the maps refitted on a subset are linear in the maps of the whole set: exactly
@@ -103,7 +111,9 @@ def restriction(time_courses: np.ndarray, gram: np.ndarray, selected: Sequence[i
     return np.linalg.solve(part.T @ part, part.T @ full)
 
 
-def restricted_time_courses(time_courses: np.ndarray, gram: np.ndarray, selected: Sequence[int] | np.ndarray) -> np.ndarray:
+def restricted_time_courses(
+    time_courses: np.ndarray, gram: np.ndarray, selected: Sequence[int] | np.ndarray
+) -> np.ndarray:
     """Time courses `(n_scans, n_selected)` of stage 1 on the selected group maps alone, from those of all."""
     return time_courses @ _stage_one_restriction(gram, selected).T
 

@@ -12,4 +12,8 @@ class InputError(ValueError):
     def from_problems(cls, headline: str, problems: Iterable[str]) -> InputError:
         """Build one error that lists every problem found, one a line."""
         listed = list(problems)
-        return cls("\n".join([f"{headline} ({len(listed)} problem{'s' if len(listed) != 1 else ''}):", *(f"  - {p}" for p in listed)]))
+        return cls(
+            "\n".join(
+                [f"{headline} ({len(listed)} problem{'s' if len(listed) != 1 else ''}):", *(f"  - {p}" for p in listed)]
+            )
+        )

@@ -59,7 +59,9 @@ def read_table(path: str | Path, text_columns: tuple[str, ...] = ("participant_i
     """Read a TSV written by `write_table` (`n/a` and empty cells are missing); `text_columns` are never turned into numbers."""
     import pandas as pd
 
-    return pd.read_csv(path, sep="\t", na_values=["n/a", ""], keep_default_na=False, dtype=dict.fromkeys(text_columns, str))
+    return pd.read_csv(
+        path, sep="\t", na_values=["n/a", ""], keep_default_na=False, dtype=dict.fromkeys(text_columns, str)
+    )
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:
@@ -73,7 +75,9 @@ def read_array(path: str | Path, memory_map: bool = True) -> np.ndarray:
     return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
 
 
-def write_image(path: str | Path, data: np.ndarray, affine: np.ndarray, *, repetition_time: float | None = None) -> None:
+def write_image(
+    path: str | Path, data: np.ndarray, affine: np.ndarray, *, repetition_time: float | None = None
+) -> None:
     """Write a NIfTI image of `data` (its own dtype) with `affine` (4, 4) as scanner-to-MNI sform and qform.
 
     Compression is the fastest level: it is not what a scan's time goes into. `repetition_time` is in s.

@@ -47,7 +47,12 @@ def template_image(name: str, voxel_size: float) -> np.ndarray:
     }[name]
     image = load(resolution=1)
     shape, affine = grid(voxel_size)
-    return resample(np.asarray(nib.as_closest_canonical(image).dataobj, np.float32), nib.as_closest_canonical(image).affine, shape, affine)
+    return resample(
+        np.asarray(nib.as_closest_canonical(image).dataobj, np.float32),
+        nib.as_closest_canonical(image).affine,
+        shape,
+        affine,
+    )
 
 
 def brain_mask(voxel_size: float) -> np.ndarray:
@@ -55,7 +60,9 @@ def brain_mask(voxel_size: float) -> np.ndarray:
     return template_image("brain", voxel_size) >= 0.5
 
 
-def resample(data: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], target_affine: np.ndarray) -> np.ndarray:
+def resample(
+    data: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], target_affine: np.ndarray
+) -> np.ndarray:
     """Resample a 3D image between two grids of parallel axes: linear, on a local mean where the target is coarser.
 
     Linear in the data, so it commutes with sums of maps. Outside the image is 0.
@@ -69,4 +76,6 @@ def resample(data: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int], 
         if width > 1:
             source = ndimage.uniform_filter1d(source, width, axis=axis, mode="constant")
     mapping = np.linalg.inv(affine) @ target_affine
-    return ndimage.affine_transform(source, np.diag(mapping)[:3], mapping[:3, 3], output_shape=shape, order=1, mode="constant")
+    return ndimage.affine_transform(
+        source, np.diag(mapping)[:3], mapping[:3, 3], output_shape=shape, order=1, mode="constant"
+    )

@@ -14,7 +14,18 @@ from typing import Any
 from restresponse import __version__
 from restresponse.files import digest_of, write_json
 
-_RECORDED = ("numpy", "scipy", "nibabel", "scikit-learn", "nilearn", "nipype", "keras", "tensorflow", "niimath", "picsl-greedy")
+_RECORDED = (
+    "numpy",
+    "scipy",
+    "nibabel",
+    "scikit-learn",
+    "nilearn",
+    "nipype",
+    "keras",
+    "tensorflow",
+    "niimath",
+    "picsl-greedy",
+)
 
 
 def versions() -> dict[str, str]:

@@ -39,7 +39,9 @@ def one_to_one(correlation: np.ndarray) -> np.ndarray:
     return assigned
 
 
-def network_templates(mask: np.ndarray, affine: np.ndarray, image: str | Path | None = None, labels: str | Path | None = None) -> tuple[list[str], np.ndarray]:
+def network_templates(
+    mask: np.ndarray, affine: np.ndarray, image: str | Path | None = None, labels: str | Path | None = None
+) -> tuple[list[str], np.ndarray]:
     """Names and maps `(n_templates, n_voxels)` of the networks inside the mask.
 
     `image` is a 3D label image or a 4D image of one network a volume; None stands for the embedded table of the
@@ -63,14 +65,23 @@ def network_templates(mask: np.ndarray, affine: np.ndarray, image: str | Path | 
             raise InputError(f"components.template {image} holds no label above 0; expected one number a network")
         volumes = np.stack([(values == value).astype(np.float32) for value in numbers], axis=-1)
     on_grid = resample_img(
-        nib.Nifti1Image(volumes, loaded.affine), affine, mask.shape, interpolation="linear", force_resample=True, copy_header=True
+        nib.Nifti1Image(volumes, loaded.affine),
+        affine,
+        mask.shape,
+        interpolation="linear",
+        force_resample=True,
+        copy_header=True,
     )
     maps = np.asarray(on_grid.dataobj, np.float64)[mask].T
     names = Path(labels).read_text(encoding="utf-8").split("\n") if labels else []
     names = [name.strip() for name in names if name.strip()] or [f"network {n}" for n in range(1, len(maps) + 1)]
     if len(names) != len(maps):
-        raise InputError(f"components.template_labels {labels} has {len(names)} names; {image} has {len(maps)} networks: give one name a line")
+        raise InputError(
+            f"components.template_labels {labels} has {len(names)} names; {image} has {len(maps)} networks: give one name a line"
+        )
     empty = [name for name, template in zip(names, maps, strict=True) if not template.max() > 0]
     if empty:
-        raise InputError(f"components.template {image} is empty inside the group mask for {', '.join(empty)}; expected maps in MNI space")
+        raise InputError(
+            f"components.template {image} is empty inside the group mask for {', '.join(empty)}; expected maps in MNI space"
+        )
     return names, maps

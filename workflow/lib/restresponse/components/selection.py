@@ -89,7 +89,9 @@ def select(p: np.ndarray, threshold: float, allowed: np.ndarray | None = None) -
     """
     allowed = np.ones(len(p), bool) if allowed is None else np.asarray(allowed, bool)
     if not allowed.any():
-        raise InputError("no component matches a network, and components.require_match is true: set it to false or lower components.match_threshold")
+        raise InputError(
+            "no component matches a network, and components.require_match is true: set it to false or lower components.match_threshold"
+        )
     passing = np.flatnonzero((p < threshold) & allowed)
     if len(passing):
         return passing, False
@@ -104,7 +106,11 @@ def _welch(amplitudes: np.ndarray, responders: np.ndarray) -> tuple[np.ndarray, 
         n = weight.sum(axis=1, keepdims=True)
         mean = weight @ amplitudes / n
         # Centred on the overall mean first: the variance keeps its digits.
-        variance = (weight @ (amplitudes - amplitudes.mean(axis=0)) ** 2 / n - (mean - amplitudes.mean(axis=0)) ** 2) * n / (n - 1)
+        variance = (
+            (weight @ (amplitudes - amplitudes.mean(axis=0)) ** 2 / n - (mean - amplitudes.mean(axis=0)) ** 2)
+            * n
+            / (n - 1)
+        )
         means.append(mean)
         errors.append(np.maximum(variance, 0.0) / n)
         counts.append(n)

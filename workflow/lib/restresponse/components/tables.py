@@ -67,7 +67,9 @@ def measure_components(
                 "match_r": r,
                 "match_dice": np.where(assigned >= 0, overlap[index, assigned], np.nan),
                 "matched": matched,
-                "best_three": ["; ".join(f"{networks[b]} ({correlation[k, b]:.2f})" for b in row) for k, row in enumerate(best)],
+                "best_three": [
+                    "; ".join(f"{networks[b]} ({correlation[k, b]:.2f})" for b in row) for k, row in enumerate(best)
+                ],
             }
         ),
     )

@@ -1,4 +1,4 @@
-"""Denoising: confounds and everything outside the frequency band are projected out of a scan, degrees of freedom counted.
+"""Denoising: confounds and what lies outside the frequency band are projected out, degrees of freedom counted.
 
 The denoised image has a mean of zero in time. The projection is a basis in time that can be applied to any series:
 `denoise(series, projection(table, repetition_time, settings))`.
@@ -97,7 +97,7 @@ def projection(
     basis : (n_scans, rank) array
         For `bandpass: simultaneous`, and without a filter: mean, regressors and the discrete cosines outside the band,
         together. For `bandpass: after` two bases, to be applied one after the other: mean and regressors; the band's
-        complement (this lets frequencies that the regressors took out come back, see Lindquist et al. 2019, HBM 40:2358).
+        complement. That order brings confounds back into the series (Lindquist et al. 2019, HBM 40:2358).
     """
     outside, band = _band(len(table), repetition_time, settings["bandpass_low"], settings["bandpass_high"])
     design = _unit_columns(regressors(table, settings).to_numpy())
@@ -109,13 +109,11 @@ def projection(
     raise InputError(f"functional.denoising.bandpass is {settings['bandpass']!r}; expected 'simultaneous' or 'after'")
 
 
-def degrees_of_freedom(
-    table: pandas.DataFrame, repetition_time: float, settings: Mapping[str, Any]
-) -> tuple[int, int]:
+def degrees_of_freedom(table: pandas.DataFrame, repetition_time: float, settings: Mapping[str, Any]) -> tuple[int, int]:
     """Dimensions in time that are left by the band alone, and by band and regressors together.
 
-    The second is n_scans less the rank of the combined design (mean, frequencies outside the band, regressors), whatever
-    the order in which they are taken out.
+    The second is n_scans less the rank of the combined design (mean, frequencies outside the band, regressors),
+    whatever the order in which they are taken out.
     """
     _, band = _band(len(table), repetition_time, settings["bandpass_low"], settings["bandpass_high"])
     taken = _range(band.T @ _unit_columns(regressors(table, settings).to_numpy())).shape[1]
@@ -198,14 +196,17 @@ def denoise_scan(
         }
         if dof_residual <= 0:
             raise InputError(
-                f"no degree of freedom is left after denoising: the band holds {dof_bandpass} dimensions of {len(table)} "
-                f"volumes and {design.shape[1]} regressors ({len(outliers)} of them outlier volumes) take them all; "
+                f"no degree of freedom is left after denoising: the band holds {dof_bandpass} dimensions of "
+                f"{len(table)} volumes and {design.shape[1]} regressors ({len(outliers)} of them outlier volumes) take all; "
                 "expected a longer scan, less motion or fewer regressors (functional.denoising)"
             )
         source = nib.load(image)
         data = np.ascontiguousarray(source.dataobj, dtype=np.float32)
         if data.shape[-1] != len(table):
-            raise InputError(f"the image has {data.shape[-1]} volumes and its confounds {len(table)} rows; expected as many")
+            raise InputError(
+                f"the preprocessed image has {data.shape[-1]} volumes and its confounds {len(table)} rows; expected one "
+                "row a volume: remove both and run again"
+            )
         content["n_voxels"] = denoise_image(data, projection(table, float(repetition_time), settings))
         write_image(denoised, data, source.affine, repetition_time=float(repetition_time))
         content |= {"status": "done", "reason": None, "methods": [_sentence(design, content)]}
@@ -248,24 +249,28 @@ def _range(design: np.ndarray) -> np.ndarray:
 def _column(table: pandas.DataFrame, name: str) -> np.ndarray:
     if name not in table.columns:
         raise InputError(
-            f"the confounds table has no column {name}; expected fMRIPrep's names: give such a table or leave that part of "
-            "functional.denoising out"
+            f"the confounds table has no column {name}; expected fMRIPrep's names: give such a table or leave that "
+            "part of functional.denoising out"
         )
     return table[name].to_numpy(np.float64)
 
 
 def _sentence(design: pandas.DataFrame, content: Mapping[str, Any]) -> str:
     settings = content["settings"]
-    count = {prefix: sum(name.startswith(prefix) for name in design.columns) for prefix in ("w_comp", "c_comp", "outlier_")}
-    parts = [
-        f"{count['w_comp']} white-matter and {count['c_comp']} CSF components (aCompCor)" * bool(count["w_comp"] + count["c_comp"]),
-        f"{settings['motion_parameters']} motion parameters" * bool(settings["motion_parameters"]),
-        f"{count['outlier_']} outlier volumes" * bool(count["outlier_"]),
-        "a linear trend" * bool(settings["detrend"]),
-    ]
-    text = "Denoising took out " + (", ".join(part for part in parts if part) or "the mean alone")
+    white, fluid, outliers = (sum(c.startswith(p) for c in design.columns) for p in ("w_comp", "c_comp", "outlier_"))
+    parts = []
+    if white or fluid:
+        parts.append(f"{white} white-matter and {fluid} CSF components (aCompCor)")
+    if settings["motion_parameters"]:
+        parts.append(f"{settings['motion_parameters']} motion parameters")
+    if outliers:
+        parts.append(f"{outliers} outlier volume" + "s" * (outliers > 1))
+    if settings["detrend"]:
+        parts.append("a linear trend")
+    text = "Denoising took out " + (", ".join(parts) or "the mean alone")
     if settings["bandpass_low"] is not None:
         how = "in the same projection" if settings["bandpass"] == "simultaneous" else "after the regression"
-        high = "" if settings["bandpass_high"] is None else f" to {settings['bandpass_high']}"
-        text += f"; the band kept was {settings['bandpass_low']}{high} Hz, filtered {how}"
+        low, high = settings["bandpass_low"], settings["bandpass_high"]
+        band = f"above {low} Hz" if high is None else f"{low} to {high} Hz"
+        text += f"; the band kept was {band}, filtered {how}"
     return f"{text}, which left {content['dof_residual']} of {content['n_volumes']} degrees of freedom."

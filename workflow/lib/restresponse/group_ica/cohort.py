@@ -25,7 +25,9 @@ def cohort_members(participants: Sequence[str], cohort: str, folds: str | Path |
     table = read_table(folds)
     tested = set(table.loc[table["fold"] == cohort, "participant_id"])
     if not tested:
-        raise InputError(f"{folds} has no fold {cohort!r}; it has {', '.join(sorted(table['fold'].unique()))}: run folds again")
+        raise InputError(
+            f"{folds} has no fold {cohort!r}; it has {', '.join(sorted(table['fold'].unique()))}: run folds again"
+        )
     return sorted(set(participants) - tested)
 
 

@@ -41,7 +41,13 @@ class Decomposition:
 
 
 def decompose(
-    maps: np.ndarray, *, seed: int | np.random.SeedSequence, restarts: int = 20, subsample: int = 20000, tolerance: float = 1e-8, max_iterations: int = 1000
+    maps: np.ndarray,
+    *,
+    seed: int | np.random.SeedSequence,
+    restarts: int = 20,
+    subsample: int = 20000,
+    tolerance: float = 1e-8,
+    max_iterations: int = 1000,
 ) -> Decomposition:
     """Independent sources of `maps` (n_components, n_voxels), as many as there are maps.
 
@@ -73,7 +79,9 @@ def decompose(
     return _by_convention(maps, unmixing @ whitening, stability, sizes, n_iterations, len(found))
 
 
-def fastica(white: np.ndarray, unmixing: np.ndarray, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int, bool]:
+def fastica(
+    white: np.ndarray, unmixing: np.ndarray, tolerance: float, max_iterations: int
+) -> tuple[np.ndarray, int, bool]:
     """Symmetric fixed-point iteration with g = tanh on whitened data.
 
     Parameters

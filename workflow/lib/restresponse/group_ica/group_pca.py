@@ -44,7 +44,12 @@ def compute_tile(*, first: Sequence[str | Path], second: Sequence[str | Path], t
     write_array(tile, np.vstack(rows))
 
 
-def gram_matrix(tiles: Mapping[tuple[str, str], str | Path], members: Mapping[str, Sequence[str]], sizes: Mapping[str, int], cohort: Sequence[str]) -> np.ndarray:
+def gram_matrix(
+    tiles: Mapping[tuple[str, str], str | Path],
+    members: Mapping[str, Sequence[str]],
+    sizes: Mapping[str, int],
+    cohort: Sequence[str],
+) -> np.ndarray:
     """Gram matrix of a cohort's stacked reduced maps, read out of the tiles.
 
     Parameters

@@ -41,7 +41,9 @@ def variance_normalise(series: np.ndarray) -> tuple[np.ndarray, int]:
     return centred, int(constant.sum())
 
 
-def participant_series(paths: Mapping[str, str | Path], mask: np.ndarray) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
+def participant_series(
+    paths: Mapping[str, str | Path], mask: np.ndarray
+) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
     """The variance-normalised runs of one participant, one after another in time.
 
     Parameters
@@ -111,7 +113,9 @@ def reduce_participant(
                 "expected a denoised series: leave the scan out with dataset.set_aside"
             )
         if len(array) < n_dimensions:
-            print(f"{participant}: {len(array)} dimensions kept, the rank of the denoised series; {n_dimensions} were asked for")
+            print(
+                f"{participant}: {len(array)} dimensions kept, the rank of the denoised series; {n_dimensions} were asked for"
+            )
     write_array(reduced, array)
     write_sidecar(
         sidecar,

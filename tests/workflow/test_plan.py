@@ -1,0 +1,101 @@
+"""The plan of the jobs, read from dry runs: who may read labels, what a fold's fit may read, what is refused."""
+
+import re
+
+import pytest
+import yaml
+
+from conftest import jobs_of, run_snakemake, write_bids_tree
+
+FOLD = re.compile(r"rep-\d+_fold-\d+")
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """The jobs of a study of eight people, two folds, every protocol, arm and model."""
+    folder = tmp_path_factory.mktemp("plan")
+    write_bids_tree(folder / "bids")
+    config = folder / "config.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "dataset": {"bids_dir": "bids"},
+                "folds": {"n_folds": 2},
+                "functional": {"voxel_size": 4},
+                "classifier": {"inner_folds": 2},
+            }
+        )
+    )
+    return jobs_of(run_snakemake(folder, "--dry-run", "--forceall", config=config).stdout)
+
+
+def test_every_stage_has_jobs(plan):
+    stages = {"dataset", "anatomical", "functional", "quality", "folds", "group_ica", "dual_regression", "components"}
+    found = {job["rule"] for job in plan}
+    for stage in stages | {"classifier", "metrics", "report"}:
+        assert any(rule.startswith(f"{stage}_") for rule in found), stage
+
+
+def test_only_folds_and_metrics_read_the_labels(plan):
+    readers = {job["rule"] for job in plan if "results/dataset/labels.tsv" in job["input"]}
+    assert readers
+    assert all(rule.split("_")[0] in {"folds", "metrics"} for rule in readers)
+
+
+def test_only_components_classifier_and_metrics_read_label_tables(plan):
+    readers = {job["rule"] for job in plan if any(path.startswith("results/folds/labels/") for path in job["input"])}
+    assert readers
+    assert all(rule.split("_")[0] in {"components", "classifier", "metrics"} for rule in readers)
+
+
+def test_a_clean_fold_reads_its_own_label_table_and_artefacts_of_its_own_cohort_alone(plan):
+    clean = [job for job in plan if any("results/classifier/clean/" in path for path in job["output"])]
+    assert clean
+    for job in clean:
+        fold = FOLD.search(job["output"][0])[0]
+        for path in job["input"]:
+            if path.startswith(("results/folds/labels/", "results/group_ica/", "results/dual_regression/")):
+                assert fold in path, f"{job['output'][0]} reads {path}"
+            if path.startswith(("results/components/", "results/classifier/kernels/")):
+                assert set(FOLD.findall(path)) == {fold}, f"{job['output'][0]} reads {path}"
+            assert not path.startswith("results/dataset/"), f"{job['output'][0]} reads {path}"
+
+
+def test_the_papers_protocol_reads_the_ica_of_everyone(plan):
+    paper = [job for job in plan if any(path.startswith("results/classifier/paper/asc/") for path in job["output"])]
+    assert paper
+    assert all(any("dual_regression/all/" in path or "kernels/all/" in path for path in job["input"]) for job in paper)
+
+
+def test_no_stage_before_folds_reads_what_only_later_stages_may_know(plan):
+    for job in plan:
+        if job["rule"].split("_")[0] in {"anatomical", "functional", "quality"}:
+            assert not [path for path in job["input"] if "participants.tsv" in path or "labels" in path], job
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dataset": {"bids_dir": "nowhere"}}, r"nowhere"),
+        ({"group_ica": {"n_componets": 5}}, r"n_componets.*n_components"),
+        ({"functional": {"voxel_size": 8}}, r"voxel_size"),
+    ],
+)
+def test_a_config_that_cannot_run_is_refused_before_any_job_in_words(tmp_path, change, message):
+    write_bids_tree(tmp_path / "bids")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"dataset": {"bids_dir": "bids"}, "folds": {"n_folds": 2}} | change))
+    done = run_snakemake(tmp_path, "--dry-run", config=config, check=False)
+    assert done.returncode != 0
+    assert re.search(message, done.stdout, re.DOTALL), done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_mistyped_target_is_no_rule_at_once(tmp_path):
+    write_bids_tree(tmp_path / "bids")
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"dataset": {"bids_dir": "bids"}, "folds": {"n_folds": 2}}))
+    target = "results/group_ica/rep-1_fold-03/order-30/components.npy"
+    done = run_snakemake(tmp_path, target, "--dry-run", config=config, check=False)
+    assert done.returncode != 0
+    assert "MissingRuleException" in done.stdout

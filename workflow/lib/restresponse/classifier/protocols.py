@@ -1,0 +1,163 @@
+"""What a protocol lets a fold's classifier see, as the files its job is given: checked before any job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from restresponse.classifier.architectures import check_grid
+from restresponse.errors import InputError
+from restresponse.plan import Plan
+
+
+def check_plan(plan: Plan, config: Mapping[str, Any]) -> None:
+    """Raise one `InputError` that lists every arm, model and grid that cannot go together."""
+    finest = config["functional"]["voxel_size"]
+    voxel_size = config["classifier"]["voxel_size"] or finest
+    problems = []
+    if voxel_size < finest:
+        problems.append(
+            f"classifier.voxel_size is {voxel_size:g} mm, finer than functional.voxel_size {finest:g} mm; "
+            "set it to null or to a coarser grid"
+        )
+    for name, arm in plan.arms.items():
+        for model in arm["models"]:
+            if model not in plan.models:
+                problems.append(f"arm {name} names the model {model!r}; classifier.models has {', '.join(plan.models)}")
+            elif plan.models[model]["kind"] == "linear" and arm["input"] == "volumes":
+                problems.append(
+                    f"arm {name} gives volumes to the linear model {model}; "
+                    "linear models read maps of components: take it out of the arm's models"
+                )
+    used = {model for arm in plan.arms.values() for model in arm["models"] if model in plan.models}
+    for preset in sorted({plan.models[model]["preset"] for model in used if plan.models[model]["kind"] == "network"}):
+        try:
+            check_grid(preset, voxel_size)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError.from_problems("the classifier cannot be run as configured", problems)
+
+
+def reported_folds(plan: Plan, fold: str) -> list[str]:
+    """All folds of the repeat that `fold` is of: those a repeat's performance is reported on."""
+    repeat = fold.split("_")[0]
+    return [name for name in plan.folds if name.split("_")[0] == repeat]
+
+
+def arm_order(plan: Plan) -> int:
+    """The number of components of the arms."""
+    return plan.orders[0]
+
+
+def refits(arm: Mapping[str, Any]) -> bool:
+    """Whether an arm's channels are maps refitted on the selected components alone."""
+    return arm["input"] == "components" and bool(arm.get("select")) and arm["maps"] == "refit"
+
+
+def selects_in_inner_folds(protocol: Mapping[str, Any], arm: Mapping[str, Any], choice: str) -> bool:
+    """Whether inner folds select components anew: when `choice` is made there, from training labels alone."""
+    selects = arm["input"] == "components" and bool(arm.get("select"))
+    return selects and protocol["selection"] == "training" and protocol[choice] == "inner_folds"
+
+
+def network_files(plan: Plan, participants: Sequence[str], wildcards: Any) -> dict[str, Any]:
+    """Input files of `classifier_network`: no label table but those the protocol allows.
+
+    Lists of one file a participant are in the order of `participants`.
+    """
+    protocol, arm, fold = plan.protocols[wildcards.protocol], plan.arms[wildcards.arm], wildcards.fold
+    files: dict[str, Any] = {
+        "mask": "results/quality/group_mask.nii.gz",
+        "folds": "results/folds/folds.tsv",
+        "labels": f"results/folds/labels/{fold}.tsv",
+        "watched_labels": ["results/folds/labels/all.tsv"] if protocol["epoch"] == "reported_folds" else [],
+        "records": [],
+        "selection": [],
+    }
+    if arm["input"] == "volumes":
+        files["maps"] = [f"results/classifier/volumes/{participant}.npy" for participant in participants]
+        files["records"] = [f"results/classifier/volumes/{participant}.json" for participant in participants]
+        return files
+    order, cohort = arm_order(plan), plan.cohort(wildcards.protocol, fold)
+    chosen = "asc"
+    if arm.get("select"):
+        labels = plan.selection_labels(wildcards.protocol, fold)
+        files["selection"] = [f"results/components/{cohort}/order-{order}/labels-{labels}/components.tsv"]
+        if refits(arm):
+            chosen = f"ssc_labels-{labels}_p-{arm['p']}"
+    files["maps"] = [
+        f"results/dual_regression/{cohort}/order-{order}/{chosen}/{participant}_maps.npy"
+        for participant in participants
+    ]
+    if selects_in_inner_folds(protocol, arm, "epoch"):
+        files |= _selection_files(cohort, order)
+        if refits(arm):
+            files |= _refit_files(cohort, order, participants)
+    return files
+
+
+def linear_files(plan: Plan, participants: Sequence[str], wildcards: Any) -> dict[str, Any]:
+    """Input files of `classifier_linear`: kernels of each cohort it needs, tables of each fold it looks at.
+
+    Lists are in the order of `linear_cohorts` or, for `selection`, of `linear_folds`; files a participant follow
+    `participants` within each cohort.
+    """
+    protocol, arm, fold = plan.protocols[wildcards.protocol], plan.arms[wildcards.arm], wildcards.fold
+    order = arm_order(plan)
+    cohorts = linear_cohorts(plan, wildcards)
+    files: dict[str, Any] = {
+        "folds": "results/folds/folds.tsv",
+        "labels": f"results/folds/labels/{fold}.tsv",
+        "watched_labels": ["results/folds/labels/all.tsv"] if protocol["hyperparameters"] == "reported_folds" else [],
+        "gram": [f"results/classifier/kernels/{cohort}/order-{order}/gram.npy" for cohort in cohorts],
+        "sums": [f"results/classifier/kernels/{cohort}/order-{order}/sums.npy" for cohort in cohorts],
+        "records": [f"results/classifier/kernels/{cohort}/order-{order}/gram.json" for cohort in cohorts],
+        "selection": [],
+    }
+    if arm.get("select"):
+        files["selection"] = [
+            f"results/components/{plan.cohort(wildcards.protocol, view)}/order-{order}"
+            f"/labels-{plan.selection_labels(wildcards.protocol, view)}/components.tsv"
+            for view in linear_folds(plan, wildcards)
+        ]
+        if selects_in_inner_folds(protocol, arm, "hyperparameters"):
+            files |= _selection_files(plan.cohort(wildcards.protocol, fold), order)
+        if refits(arm):
+            parts = [_refit_files(cohort, order, participants) for cohort in cohorts]
+            files["components"] = [path for part in parts for path in part["components"]]
+            files["time_courses"] = [path for part in parts for path in part["time_courses"]]
+    return files
+
+
+def linear_folds(plan: Plan, wildcards: Any) -> list[str]:
+    """The folds a linear model's job looks at: its own first, then those its penalty is chosen on."""
+    if plan.protocols[wildcards.protocol]["hyperparameters"] == "inner_folds":
+        return [wildcards.fold]
+    return [wildcards.fold, *(fold for fold in reported_folds(plan, wildcards.fold) if fold != wildcards.fold)]
+
+
+def linear_cohorts(plan: Plan, wildcards: Any) -> list[str]:
+    """The cohorts of those folds, each once."""
+    return list(dict.fromkeys(plan.cohort(wildcards.protocol, fold) for fold in linear_folds(plan, wildcards)))
+
+
+def linear_views(plan: Plan, wildcards: Any) -> dict[str, str]:
+    """The cohort of each fold a linear model's job looks at, its own first."""
+    return {fold: plan.cohort(wildcards.protocol, fold) for fold in linear_folds(plan, wildcards)}
+
+
+def _selection_files(cohort: str, order: int) -> dict[str, list[str]]:
+    return {
+        "amplitudes": [f"results/components/{cohort}/order-{order}/amplitudes.tsv"],
+        "matches": [f"results/components/{cohort}/order-{order}/matches.tsv"],
+    }
+
+
+def _refit_files(cohort: str, order: int, participants: Sequence[str]) -> dict[str, list[str]]:
+    folder = f"results/dual_regression/{cohort}/order-{order}/asc"
+    return {
+        "components": [f"results/group_ica/{cohort}/order-{order}/components.npy"],
+        "time_courses": [f"{folder}/{participant}_timecourses.tsv" for participant in participants],
+        "all_maps": [f"{folder}/{participant}_maps.npy" for participant in participants],
+    }

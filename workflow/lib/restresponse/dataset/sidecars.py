@@ -1,0 +1,76 @@
+"""Sidecars of images by the inheritance of BIDS: from the dataset's root down, each deeper file overrides key by key."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from restresponse.dataset.header import with_content
+from restresponse.errors import InputError
+
+
+def entities_of(stem: str) -> dict[str, str]:
+    """Entities of a BIDS name: `sub-01_task-rest_bold` gives `{"sub": "01", "task": "rest"}`."""
+    return dict(part.split("-", 1) for part in stem.split("_") if "-" in part)
+
+
+class Sidecars:
+    """Reader of inherited sidecars that reads each JSON file once."""
+
+    def __init__(self, bids_dir: Path) -> None:
+        self._root = bids_dir
+        self._listed: dict[Path, list[tuple[Path, dict[str, str]]]] = {}
+
+    def of(self, folder: Path, stem: str) -> tuple[dict[str, Any], list[Path]]:
+        """Merge the sidecars that apply to the image `stem` (`sub-01_task-rest_bold`) in `folder`.
+
+        Returns
+        -------
+        content : dict, empty where no sidecar applies
+        files : the sidecars that apply, from the root down
+
+        Raises
+        ------
+        InputError
+            Where a sidecar that applies is no JSON object.
+        """
+        wanted, content, files = entities_of(stem), {}, []
+        for level in (self._root, *reversed([f for f in (folder, *folder.parents) if self._root in f.parents])):
+            for path, entities in self._in(level, stem.rsplit("_", 1)[-1]):
+                if entities.items() <= wanted.items():
+                    content |= _read(path)
+                    files.append(path)
+        return content, files
+
+    def _in(self, folder: Path, suffix: str) -> list[tuple[Path, dict[str, str]]]:
+        """Sidecars of `suffix` in one folder, those with the fewest entities first."""
+        if folder not in self._listed:
+            names = sorted(
+                path for path in folder.iterdir() if path.name.endswith(".json") and not path.name.startswith(".")
+            )
+            self._listed[folder] = sorted(
+                ((path, entities_of(path.stem)) for path in names), key=lambda item: len(item[1])
+            )
+        return [item for item in self._listed[folder] if re.fullmatch(rf"(.+_)?{suffix}\.json", item[0].name)]
+
+
+@functools.lru_cache(maxsize=64)  # those of the upper levels are asked for again and again
+def _read_once(path: Path, changed: int) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not JSON ({error}); correct it") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}; expected a JSON object of keys and values")
+    return content
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with_content(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return _read_once(path, path.stat().st_mtime_ns)
