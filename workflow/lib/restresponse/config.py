@@ -221,9 +221,7 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
 
     denoising = config["functional"]["denoising"]
     low, high = denoising["bandpass_low"], denoising["bandpass_high"]
-    if (low is None) != (high is None):
-        yield f"functional.denoising.bandpass_low, bandpass_high: found {low} and {high} Hz; expected two numbers, or null for both (no filter)"
-    elif low is not None and low >= high:
+    if low is not None and high is not None and low >= high:
         yield f"functional.denoising.bandpass_low: found {low} Hz, not below bandpass_high {high} Hz; expected low < high"
 
     ica = config["group_ica"]
@@ -278,6 +276,8 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
             f"expected {finest} mm or more, or null"
         )
     models = classifier["models"]
+    if not any(settings["models"] for settings in classifier["arms"].values()):
+        yield "classifier.arms: no arm goes to a model; expected at least one name in the list models of an arm"
     for arm, settings in classifier["arms"].items():
         for name in settings["models"]:
             if name not in models:

@@ -5,6 +5,9 @@ The template is nilearn's MNI152 (2009 asymmetric, skull-stripped, 1 mm), which 
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 
 from restresponse.errors import InputError
@@ -37,22 +40,23 @@ def grid(voxel_size: float) -> tuple[tuple[int, int, int], np.ndarray]:
 def template_image(name: str, voxel_size: float) -> np.ndarray:
     """A template map (`"T1w"`, `"GM"`, `"WM"` or `"brain"`) on the grid: local means, float32 of `shape`; brain is 0 to 1."""
     import nibabel as nib
-    from nilearn import datasets
 
-    load = {
-        "T1w": datasets.load_mni152_template,
-        "GM": datasets.load_mni152_gm_template,
-        "WM": datasets.load_mni152_wm_template,
-        "brain": datasets.load_mni152_brain_mask,
-    }[name]
-    image = load(resolution=1)
+    file = "t1" if name == "brain" else {"T1w": "t1", "GM": "gm", "WM": "wm"}[name]
+    image = nib.as_closest_canonical(nib.load(_template_folder() / f"mni_icbm152_{file}_tal_nlin_sym_09a_converted.nii.gz"))
+    data = np.asarray(image.dataobj, np.float32)
+    data /= data.max()
+    if name == "brain":
+        data = (data > 0.2).astype(np.float32)  # nilearn's own threshold of its brain mask
     shape, affine = grid(voxel_size)
-    return resample(
-        np.asarray(nib.as_closest_canonical(image).dataobj, np.float32),
-        nib.as_closest_canonical(image).affine,
-        shape,
-        affine,
-    )
+    return resample(data, image.affine, shape, affine)
+
+
+def _template_folder() -> Path:
+    """The folder of nilearn's templates, found without importing nilearn: that import takes longer than the reading."""
+    found = importlib.util.find_spec("nilearn")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("nilearn is not installed; its MNI152 template is needed: see envs/requirements.txt")
+    return Path(found.submodule_search_locations[0]) / "datasets" / "data"
 
 
 def brain_mask(voxel_size: float) -> np.ndarray:

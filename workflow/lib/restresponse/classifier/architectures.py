@@ -114,3 +114,19 @@ def check_grid(preset: str, voxel_size: float) -> None:
             f"{preset}; the coarsest isotropic voxel size that works on CONN's grid is "
             f"{coarsest_voxel_size(preset):g} mm: set classifier.voxel_size (or functional.voxel_size) to that or less"
         )
+
+
+def memory_mb(preset: str, shape: Sequence[int], channels: int, batch_size: int, n_participants: int) -> int:
+    """Memory in MiB that a training job needs at most, from what it holds: the library, the maps, a batch, the weights."""
+    x, y, z = shape
+    volume = x * y * z * 4 / 2**20  # one channel of one sample
+    edges, activations = list(shape), 0.0
+    for layer in layers_of(preset):
+        if isinstance(layer, Convolution):
+            edges = [(edge - layer.edge) // layer.stride + 1 for edge in edges]
+            # Output, normalised output, activation and as many gradients.
+            activations += 6 * edges[0] * edges[1] * edges[2] * layer.filters * 4 / 2**20
+        elif isinstance(layer, Pooling):
+            edges = [edge // layer.edge for edge in edges]
+    weights = 6 * n_parameters(preset, shape, channels) * 4 / 2**20
+    return int(1200 + n_participants * channels * volume + batch_size * (4 * channels * volume + activations) + weights)

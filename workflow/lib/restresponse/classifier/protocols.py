@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from restresponse.classifier.architectures import check_grid
+from restresponse.classifier.architectures import check_grid, memory_mb
 from restresponse.errors import InputError
+from restresponse.grid import grid
 from restresponse.plan import Plan
 
 
@@ -48,6 +49,26 @@ def reported_folds(plan: Plan, fold: str) -> list[str]:
 def arm_order(plan: Plan) -> int:
     """The number of components of the arms."""
     return plan.orders[0]
+
+
+def most_volumes(plan: Plan) -> int:
+    """The most volumes that an arm takes; 0 where no arm takes volumes."""
+    return max((arm["volumes"] for arm in plan.arms.values() if arm["input"] == "volumes"), default=0)
+
+
+def config_row(plan: Plan, wildcards: Any) -> dict[str, Any]:
+    """The rows of the config that a job's wildcards name; an arm's list of models is not part of what it is."""
+    arm = {key: value for key, value in plan.arms[wildcards.arm].items() if key != "models"}
+    return {"protocol": plan.protocols[wildcards.protocol], "arm": arm, "model": plan.models[wildcards.model]}
+
+
+def network_memory(config: Mapping[str, Any], n_participants: int, wildcards: Any) -> int:
+    """Memory in MiB to ask for a network's job."""
+    classifier = config["classifier"]
+    arm, model = classifier["arms"][wildcards.arm], classifier["models"][wildcards.model]
+    channels = arm["volumes"] if arm["input"] == "volumes" else config["group_ica"]["n_components"]
+    shape, _ = grid(classifier["voxel_size"] or config["functional"]["voxel_size"])
+    return memory_mb(model["preset"], shape, channels, model["batch_size"], n_participants)
 
 
 def refits(arm: Mapping[str, Any]) -> bool:

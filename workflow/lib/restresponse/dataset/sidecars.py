@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import re
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class Sidecars:
 
     def __init__(self, bids_dir: Path) -> None:
         self._root = bids_dir
-        self._listed: dict[Path, list[tuple[Path, dict[str, str]]]] = {}
+        self._listed: dict[tuple[Path, str], list[tuple[Path, dict[str, str]]]] = {}
 
     def of(self, folder: Path, stem: str) -> tuple[dict[str, Any], list[Path]]:
         """Merge the sidecars that apply to the image `stem` (`sub-01_task-rest_bold`) in `folder`.
@@ -38,8 +38,11 @@ class Sidecars:
             Where a sidecar that applies is no JSON object.
         """
         wanted, content, files = entities_of(stem), {}, []
-        for level in (self._root, *reversed([f for f in (folder, *folder.parents) if self._root in f.parents])):
-            for path, entities in self._in(level, stem.rsplit("_", 1)[-1]):
+        suffix = stem.rsplit("_", 1)[-1]
+        level = self._root
+        for part in ("", *folder.relative_to(self._root).parts):
+            level = level / part
+            for path, entities in self._in(level, suffix):
                 if entities.items() <= wanted.items():
                     content |= _read(path)
                     files.append(path)
@@ -47,14 +50,15 @@ class Sidecars:
 
     def _in(self, folder: Path, suffix: str) -> list[tuple[Path, dict[str, str]]]:
         """Sidecars of `suffix` in one folder, those with the fewest entities first."""
-        if folder not in self._listed:
-            names = sorted(
-                path for path in folder.iterdir() if path.name.endswith(".json") and not path.name.startswith(".")
-            )
-            self._listed[folder] = sorted(
-                ((path, entities_of(path.stem)) for path in names), key=lambda item: len(item[1])
-            )
-        return [item for item in self._listed[folder] if re.fullmatch(rf"(.+_)?{suffix}\.json", item[0].name)]
+        if (folder, suffix) not in self._listed:
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries if entry.name.endswith(f"{suffix}.json"))
+            fitting = [name for name in names if name == f"{suffix}.json" or name.endswith(f"_{suffix}.json")]
+            found = [
+                (folder / name, entities_of(name.removesuffix(".json"))) for name in fitting if not name.startswith(".")
+            ]
+            self._listed[folder, suffix] = sorted(found, key=lambda item: len(item[1]))
+        return self._listed[folder, suffix]
 
 
 @functools.lru_cache(maxsize=64)  # those of the upper levels are asked for again and again

@@ -197,15 +197,15 @@ def denoise_scan(
         if dof_residual <= 0:
             raise InputError(
                 f"no degree of freedom is left after denoising: the band holds {dof_bandpass} dimensions of "
-                f"{len(table)} volumes and {design.shape[1]} regressors ({len(outliers)} of them outlier volumes) take all; "
-                "expected a longer scan, less motion or fewer regressors (functional.denoising)"
+                f"{len(table)} volumes and {design.shape[1]} regressors ({len(outliers)} of them outlier volumes) take "
+                "all; expected a longer scan, less motion or fewer regressors (functional.denoising)"
             )
         source = nib.load(image)
         data = np.ascontiguousarray(source.dataobj, dtype=np.float32)
         if data.shape[-1] != len(table):
             raise InputError(
-                f"the preprocessed image has {data.shape[-1]} volumes and its confounds {len(table)} rows; expected one "
-                "row a volume: remove both and run again"
+                f"the preprocessed image has {data.shape[-1]} volumes and its confounds {len(table)} rows; expected "
+                "one row a volume: remove both and run again"
             )
         content["n_voxels"] = denoise_image(data, projection(table, float(repetition_time), settings))
         write_image(denoised, data, source.affine, repetition_time=float(repetition_time))

@@ -1,0 +1,375 @@
+"""A small but complete results folder, made by the stages' own functions on made-up series: 14 participants, 2 folds.
+
+Everything from `quality` on is real, but for the network, whose scores are made up. sub-13's scan failed, sub-14 has no
+label, one scan of sub-02 was set aside.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from restresponse.classifier.kernel import compute_kernel
+from restresponse.classifier.linear_fold import fit_fold
+from restresponse.classifier.protocols import linear_files, linear_views
+from restresponse.components.tables import measure_components, select_components
+from restresponse.dual_regression import regress_participant, restrict_participant
+from restresponse.files import read_array, read_json, read_table, write_image, write_json, write_table
+from restresponse.folds import write_folds
+from restresponse.grid import brain_mask, grid
+from restresponse.group_ica.cohort import fit_cohort
+from restresponse.group_ica.group_pca import compute_tile, tiles_of
+from restresponse.group_ica.reduction import reduce_participant
+from restresponse.plan import Plan
+from restresponse.provenance import versions, write_sidecar
+from restresponse.quality.figures import draw_failure, draw_motion, draw_registration
+from restresponse.quality.inclusion import decide_inclusion
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTICIPANTS = [f"sub-{number:02d}" for number in range(1, 15)]
+RESPONDERS = set(PARTICIPANTS[:7])
+FAILED, UNLABELLED = "sub-13", "sub-14"
+REASON = "the image is truncated: 1000 of 5000 bytes; expected a whole file: copy it again"
+VOXEL_SIZE, ORDER, N_VOLUMES = 12, 4, 40
+
+
+def scan_of(participant: str) -> str:
+    """Name of the participant's one scan."""
+    return f"{participant}_task-rest"
+
+
+def tiny_config() -> dict[str, Any]:
+    """The repository's config, made small: two folds, four components, one network and one linear model."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config["functional"]["voxel_size"] = VOXEL_SIZE
+    config["folds"]["n_folds"] = 2
+    config["group_ica"] |= {"n_components": ORDER, "reduction": 10, "tile": 5, "restarts": 3}
+    config["quality"] |= {"minimum_dof": 5}
+    config["classifier"]["inner_folds"] = 2
+    config["classifier"]["arms"] = {
+        "asc": {"input": "components", "select": False, "models": ["voxnet", "linear"]},
+        "ssc": {"input": "components", "select": True, "p": 0.1, "maps": "refit", "models": ["voxnet", "linear"]},
+        "rsp": {"input": "volumes", "volumes": 20, "models": ["voxnet"]},
+    }
+    config["metrics"]["resamples"] = 200
+    return config
+
+
+def build(config: dict[str, Any]) -> SimpleNamespace:
+    """Write `results/` into the working directory and give what the workflow's rules would be given."""
+    plan = Plan.of(config)
+    tree = SimpleNamespace(config=config, plan=plan, members=tiles_of(PARTICIPANTS, config["group_ica"]["tile"]))
+    write_dataset()
+    write_scans()
+    labels = Path("results/folds/labels")
+    write_folds(
+        "results/dataset/labels.tsv",
+        "results/quality/inclusion.tsv",
+        "results/folds/folds.tsv",
+        [labels / f"{name}.tsv" for name in plan.cohorts],
+        n_folds=2,
+        repeats=1,
+        seed=1,
+    )
+    write_components(plan, tree.members)
+    for key in plan.classifications:
+        (write_linear if plan.models[key[2]]["kind"] == "linear" else write_network)(plan, config, *key)
+    return tree
+
+
+def write_dataset() -> None:
+    """The tables of scans, participants and labels."""
+    rng = np.random.default_rng(1)
+    scans = [
+        {"scan": scan_of(name), "participant_id": name, "repetition_time": 2.6, "n_volumes": N_VOLUMES, "set_aside": False}
+        for name in PARTICIPANTS
+    ]
+    aside = {"scan": "sub-02_task-rest_run-2", "participant_id": "sub-02", "set_aside": True}
+    write_table("results/dataset/scans.tsv", pd.DataFrame([*scans, aside]))
+    people = pd.DataFrame(
+        {
+            "participant_id": PARTICIPANTS,
+            "included": True,
+            "age": rng.integers(40, 75, len(PARTICIPANTS)).astype(float),
+            "sex": ["FM"[number % 2] for number in range(len(PARTICIPANTS))],
+            "pain_pre": rng.integers(5, 10, len(PARTICIPANTS)),
+        }
+    )
+    people.loc[3, "age"] = np.nan
+    write_table("results/dataset/participants.tsv", people)
+    labelled = [name for name in PARTICIPANTS if name != UNLABELLED]
+    response = [int(name in RESPONDERS) for name in labelled]
+    change = [60.0 if value else 5.0 for value in response]
+    write_table(
+        "results/dataset/labels.tsv",
+        pd.DataFrame({"participant_id": labelled, "response": response, "pain_change": change}),
+    )
+
+
+def write_scans() -> None:
+    """Masks, denoised images, records, quality measures and figures, and the decisions."""
+    brain, (shape, affine) = brain_mask(VOXEL_SIZE), grid(VOXEL_SIZE)
+    write_image("results/quality/group_mask.nii.gz", brain, affine)
+    rng = np.random.default_rng(2)
+    sources = rng.laplace(size=(ORDER, int(brain.sum()))) ** 3
+    sources /= sources.std(axis=1, keepdims=True)
+    measures = []
+    for name in PARTICIPANTS:
+        scan = scan_of(name)
+        folder = Path(f"results/functional/{scan}")
+        failed = REASON if name == FAILED else None
+        status = {"status": "failed" if failed else "done", "reason": failed}
+        sentence = "Volumes were realigned to the first by a rigid transform."
+        write_json(folder / f"{scan}.json", {"scan": scan, **status, "methods": [] if failed else [sentence]})
+        dof = {"n_volumes": N_VOLUMES, "dof_bandpass": 30, "dof_residual": 24, "n_outliers": 1}
+        sentence = f"Denoising took out 6 motion parameters, which left 24 of {N_VOLUMES} degrees of freedom."
+        write_json(
+            folder / f"{scan}_desc-denoised.json",
+            {"scan": scan, **status, "methods": [] if failed else [sentence], **(dof if not failed else {})},
+        )
+        anatomical = {"status": "done", "reason": None, "methods": ["The T1w image was corrected for bias (N4)."]}
+        write_json(f"results/anatomical/{name}_T1w/{name}_T1w.json", anatomical)
+        displacement = np.abs(rng.normal(0.1, 0.05, N_VOLUMES))
+        numbers = {
+            "mean_framewise_displacement": displacement.mean(),
+            "maximum_framewise_displacement": displacement.max(),
+            "mean_dvars": 20.0,
+            "mean_std_dvars": 1.1,
+            "tsnr": 60.0,
+            "coverage": 0.97,
+            "overlap": 0.91,
+            **dof,
+        }
+        path = Path(f"results/quality/{scan}.json")
+        content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
+        write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
+        measures.append(path)
+        figures = [path.with_name(f"{scan}_{kind}.png") for kind in ("registration", "motion")]
+        image = folder / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        if failed:
+            image.write_bytes(b"")
+            for figure in figures:
+                draw_failure(figure, title=scan, reason=failed)
+            continue
+        strength = np.ones(ORDER) + 0.1 * rng.normal(size=ORDER)
+        strength[0] += 0.5 * (name in RESPONDERS)
+        courses = np.cumsum(rng.normal(size=(N_VOLUMES, ORDER)), axis=0)
+        courses = (courses - courses.mean(axis=0)) / courses.std(axis=0)
+        values = (courses * strength) @ sources + rng.normal(size=(N_VOLUMES, sources.shape[1]))
+        series = np.zeros((*shape, N_VOLUMES), np.float32)
+        series[brain] = values.T
+        write_image(image, series, affine, repetition_time=2.6)
+        volume = np.where(brain, 100.0 + rng.normal(size=shape), 0)
+        draw_registration(figures[0], volume, brain, brain, title=scan)
+        motion = {f"{kind}_{axis}": 0.01 * rng.normal(size=N_VOLUMES) for kind in ("trans", "rot") for axis in "xyz"}
+        table = pd.DataFrame({**motion, "framewise_displacement": displacement})
+        draw_motion(figures[1], table, values.T, [3], title=scan)
+    decide_inclusion(
+        measures,
+        "results/quality/inclusion.tsv",
+        settings=tiny_config()["quality"],
+        minimum_dof=5,
+        set_aside=[("sub-02_task-rest_run-2", "sub-02")],
+    )
+
+
+def write_components(plan: Plan, members: dict[str, list[str]]) -> None:
+    """Group ICA, dual regression, measures, selections, refitted maps and kernels of every cohort."""
+    mask, inclusion = "results/quality/group_mask.nii.gz", "results/quality/inclusion.tsv"
+    bold, records, reduced = {}, {}, {}
+    for name in PARTICIPANTS:
+        scan = scan_of(name)
+        bold[name] = {scan: f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
+        records[name] = {scan: f"results/functional/{scan}/{scan}_desc-denoised.json"}
+        reduced[name] = f"results/group_ica/participants/{name}_reduced.npy"
+        reduce_participant(
+            bold=bold[name],
+            mask=mask,
+            inclusion=inclusion,
+            participant=name,
+            n_dimensions=10,
+            reduced=reduced[name],
+            sidecar=reduced[name].replace(".npy", ".json"),
+        )
+    tiles = {(a, b): f"results/group_ica/gram/{a}_{b}.npy" for a in members for b in members if a <= b}
+    for (a, b), tile in tiles.items():
+        compute_tile(first=[reduced[p] for p in members[a]], second=[reduced[p] for p in members[b]], tile=tile)
+    write_image("template.nii.gz", *_template(mask))
+    for cohort in plan.cohorts:
+        group = f"results/group_ica/{cohort}/order-{ORDER}/components"
+        fit_cohort(
+            cohort=cohort,
+            reduced=reduced,
+            tiles=tiles,
+            members=members,
+            folds=None if cohort == "all" else "results/folds/folds.tsv",
+            mask=mask,
+            n_components=ORDER,
+            restarts=3,
+            subsample=20000,
+            tolerance=1e-6,
+            max_iterations=500,
+            seed=1,
+            components=f"{group}.npy",
+            image=f"{group}.nii.gz",
+            table=f"{group}.tsv",
+            sidecar=f"{group}.json",
+        )
+        folder = f"results/dual_regression/{cohort}/order-{ORDER}"
+        for name in PARTICIPANTS:
+            regress_participant(
+                bold=bold[name],
+                records=records[name],
+                mask=mask,
+                inclusion=inclusion,
+                components=f"{group}.npy",
+                component_facts=f"{group}.json",
+                participant=name,
+                normalise=True,
+                maps=f"{folder}/asc/{name}_maps.npy",
+                residual=f"{folder}/asc/{name}_residual.npy",
+                time_courses=f"{folder}/asc/{name}_timecourses.tsv",
+                sidecar=f"{folder}/asc/{name}_maps.json",
+            )
+        measured = f"results/components/{cohort}/order-{ORDER}"
+        measure_components(
+            components=f"{group}.npy",
+            component_facts=f"{group}.json",
+            mask=mask,
+            maps={name: f"{folder}/asc/{name}_maps.npy" for name in PARTICIPANTS},
+            time_courses={name: f"{folder}/asc/{name}_timecourses.tsv" for name in PARTICIPANTS},
+            threshold=2,
+            match_threshold=0.0,
+            template="template.nii.gz",
+            template_labels=None,
+            amplitudes=f"{measured}/amplitudes.tsv",
+            variability=f"{measured}/variability.tsv",
+            matches=f"{measured}/matches.tsv",
+            sidecar=f"{measured}/measures.json",
+        )
+        for labels in plan.cohorts if cohort == "all" else (cohort,):
+            _select(plan, cohort, labels)
+        compute_kernel(
+            mask=mask,
+            maps=[f"{folder}/asc/{name}_maps.npy" for name in PARTICIPANTS],
+            participants=PARTICIPANTS,
+            voxel_size=None,
+            gram=f"results/classifier/kernels/{cohort}/order-{ORDER}/gram.npy",
+            sums=f"results/classifier/kernels/{cohort}/order-{ORDER}/sums.npy",
+            record=f"results/classifier/kernels/{cohort}/order-{ORDER}/gram.json",
+        )
+
+
+def _template(mask: str) -> tuple[np.ndarray, np.ndarray]:
+    """A label image of four slabs along x, as networks."""
+    import nibabel as nib
+
+    image = nib.load(mask)
+    labels = np.zeros(image.shape, np.int16)
+    for number, part in enumerate(np.array_split(np.arange(image.shape[0]), ORDER), start=1):
+        labels[part] = number
+    return labels, image.affine
+
+
+def _select(plan: Plan, cohort: str, labels: str) -> None:
+    measured = f"results/components/{cohort}/order-{ORDER}"
+    select_components(
+        amplitudes=f"{measured}/amplitudes.tsv",
+        variability=f"{measured}/variability.tsv",
+        matches=f"{measured}/matches.tsv",
+        measures_facts=f"{measured}/measures.json",
+        labels=f"results/folds/labels/{labels}.tsv",
+        thresholds=plan.thresholds,
+        require_match=False,
+        seed=1,
+        table=f"{measured}/labels-{labels}/components.tsv",
+        sidecar=f"{measured}/labels-{labels}/components.json",
+    )
+    folder = f"results/dual_regression/{cohort}/order-{ORDER}"
+    for threshold in plan.thresholds:
+        for name in PARTICIPANTS:
+            chosen = f"{folder}/ssc_labels-{labels}_p-{threshold}/{name}"
+            restrict_participant(
+                all_maps=f"{folder}/asc/{name}_maps.npy",
+                all_time_courses=f"{folder}/asc/{name}_timecourses.tsv",
+                all_facts=f"{folder}/asc/{name}_maps.json",
+                components=f"results/group_ica/{cohort}/order-{ORDER}/components.npy",
+                selection=f"{measured}/labels-{labels}/components.tsv",
+                selection_facts=f"{measured}/labels-{labels}/components.json",
+                threshold=threshold,
+                normalise=True,
+                maps=f"{chosen}_maps.npy",
+                time_courses=f"{chosen}_timecourses.tsv",
+                sidecar=f"{chosen}_maps.json",
+            )
+
+
+def write_linear(plan: Plan, config: dict[str, Any], protocol: str, arm: str, model: str, fold: str) -> None:
+    """The linear model's own job."""
+    wildcards = SimpleNamespace(protocol=protocol, arm=arm, model=model, fold=fold)
+    folder = f"results/classifier/{protocol}/{arm}/{model}/{fold}"
+    fit_fold(
+        **linear_files(plan, PARTICIPANTS, wildcards),
+        participants=PARTICIPANTS,
+        fold=fold,
+        views=linear_views(plan, wildcards),
+        protocol=plan.protocols[protocol],
+        arm=plan.arms[arm],
+        model=plan.models[model],
+        seed=1,
+        n_inner_folds=2,
+        normalise=True,
+        require_match=False,
+        predictions=f"{folder}/predictions.tsv",
+        coefficients=f"{folder}/model.npz",
+        sidecar=f"{folder}/model.json",
+    )
+
+
+def write_network(plan: Plan, config: dict[str, Any], protocol: str, arm: str, model: str, fold: str) -> None:
+    """Made-up scores of a network, with a sidecar as its job writes it. `rsp` leaves out sub-04, whose scan is short."""
+    folder = f"results/classifier/{protocol}/{arm}/{model}/{fold}"
+    tested = read_table("results/folds/folds.tsv")
+    test = sorted(tested.loc[tested["fold"] == fold, "participant_id"])
+    own = f"results/folds/labels/{fold}.tsv"
+    watched = ["results/folds/labels/all.tsv"] if plan.protocols[protocol]["epoch"] == "reported_folds" else []
+    training = sorted(read_table(own)["participant_id"])
+    read = sorted({name for path in (own, *watched) for name in read_table(path)["participant_id"]})
+    short = ["sub-04"] if arm == "rsp" else []
+    kept = [name for name in test if name not in short]
+    rng = np.random.default_rng([len(protocol), len(arm), int(fold[-2:])])
+    gain = {"asc": 1.5, "ssc": 0.8, "rsp": 0.0}[arm] + (0.8 if protocol == "paper" else 0)
+    decision = np.array([gain * (2 * (name in RESPONDERS) - 1) for name in kept]) + rng.normal(size=len(kept))
+    write_table(
+        f"{folder}/predictions.tsv", pd.DataFrame({"participant_id": kept, "y_score": 1 / (1 + np.exp(-decision))})
+    )
+    write_sidecar(
+        f"{folder}/model.json",
+        fitted_on=[name for name in training if name not in short],
+        labels_of=read,
+        applied_to=kept,
+        sources=["results/folds/folds.tsv", own, *watched],
+        parameters={"protocol": plan.protocols[protocol], "arm": plan.arms[arm], "model": plan.models[model]},
+        seed=1,
+        chosen={"epoch": 12},
+        hyperparameters="not exercised; values taken from the config",
+        inner_folds=[],
+        left_out=[{"participant_id": name, "reason": "12 volumes, the arm takes 20"} for name in short],
+        n_parameters=1404641,
+        seconds=90.0,
+        peak_memory_mb=1500.0,
+        training_loss_first=0.7,
+        training_loss_last=0.3,
+    )
+
+
+def edit_sidecar(path: str | Path, **changes: Any) -> None:
+    """Overwrite keys of a sidecar, as someone would by hand."""
+    write_json(path, {**read_json(path), **changes})
+
+
+__all__ = ["build", "edit_sidecar", "read_array", "scan_of", "tiny_config", "versions"]

@@ -1,0 +1,240 @@
+"""Training of networks: the same twice, epochs chosen as the protocol says, nothing read that may not be."""
+
+import numpy as np
+import pytest
+from classifier_cohort import CLEAN, FOLDS, PAPER, VOXNET, Cohort, config, job_of
+
+from restresponse.classifier.inputs import ClassifierGrid, Samples, read_channels
+from restresponse.classifier.network import prepare
+from restresponse.classifier.network_fold import train_fold
+from restresponse.classifier.training import predict, train
+from restresponse.errors import InputError
+from restresponse.files import read_json, read_table, write_array
+from restresponse.grid import brain_mask, grid, resample
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared():
+    """One thread and deterministic kernels, as in a job: must come before the library's first use."""
+    prepare(0)
+
+
+@pytest.fixture
+def cohort(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = Cohort.of(effect=0.5)
+    made.write()
+    return made
+
+
+def run(cohort, protocol, arm, **changed):
+    arguments, folder = job_of(cohort, "network", protocol, arm, **changed)
+    train_fold(**arguments)
+    history, predictions = read_table(folder / "history.tsv"), read_table(folder / "predictions.tsv")
+    return history, predictions, read_json(folder / "model.json"), folder
+
+
+def weights_of(folder):
+    import keras
+
+    return keras.saving.load_model(folder / "model.keras").get_weights()
+
+
+def test_samples_are_scaled_by_training_participants_and_zero_outside_the_brain():
+    cohort = Cohort.of()
+    channels = dict(zip(cohort.names, cohort.maps, strict=True))
+    training = cohort.names[:8]
+    samples = Samples(channels, cohort.mask, training)
+    batch = samples.batch(training)
+    inside = batch[:, cohort.mask]
+    np.testing.assert_allclose(inside.mean(axis=(0, 1)), 0, atol=1e-5)
+    np.testing.assert_allclose(inside.std(axis=(0, 1)), 1, atol=1e-5)
+    assert not batch[:, ~cohort.mask].any()
+    channels[cohort.names[-1]] = channels[cohort.names[-1]] * 100  # not a training participant
+    assert np.array_equal(Samples(channels, cohort.mask, training).batch(training), batch)
+
+
+def test_coarser_grid_takes_maps_one_by_one_and_keeps_their_sums(tmp_path):
+    import nibabel as nib
+
+    mask = brain_mask(8)
+    nib.save(nib.Nifti1Image(mask.astype(np.uint8), grid(8)[1]), tmp_path / "mask.nii.gz")
+    target = ClassifierGrid.of(tmp_path / "mask.nii.gz", 12)
+    maps = np.random.default_rng(0).standard_normal((2, mask.sum())).astype(np.float32)
+    write_array(tmp_path / "maps.npy", maps)
+    found = read_channels(tmp_path / "maps.npy", "sub-01", target)
+    volume = np.zeros(mask.shape, np.float32)
+    volume[mask] = maps[1]
+    shape, affine = grid(12)
+    np.testing.assert_allclose(found[1], resample(volume, grid(8)[1], shape, affine)[brain_mask(12)])
+    np.testing.assert_allclose(target.from_masked(maps[:1] + maps[1:])[0], found[0] + found[1], atol=1e-5)
+    assert ClassifierGrid.of(tmp_path / "mask.nii.gz", 8).is_source
+    with pytest.raises(InputError, match=r"maps have 5 voxels and the group mask \d+"):
+        target.from_masked(np.zeros((1, 5)))
+
+
+def test_the_same_seed_gives_the_same_network_and_another_does_not():
+    cohort = Cohort.of()
+    samples = Samples(dict(zip(cohort.names, cohort.maps, strict=True)), cohort.mask, cohort.names)
+    response = dict(zip(cohort.names, cohort.response, strict=True))
+
+    def scores(seed):
+        done = train(samples, cohort.names[:8], response, VOXNET, epochs=2, seed=seed)
+        return predict(done.model, samples, cohort.names, 4), done.losses
+
+    first, losses = scores(1)
+    again, again_losses = scores(1)
+    np.testing.assert_array_equal(first, again)
+    assert losses == again_losses
+    assert not np.array_equal(first, scores(2)[0])
+
+
+def test_watching_keeps_the_best_epochs_weights_and_stops_when_patience_ends():
+    cohort = Cohort.of(effect=1.0)
+    samples = Samples(dict(zip(cohort.names, cohort.maps, strict=True)), cohort.mask, cohort.names[:8])
+    response = dict(zip(cohort.names, cohort.response, strict=True))
+    # Labels of the watched reversed: learning raises their loss, so that an early epoch is the best.
+    response |= {name: 1 - response[name] for name in cohort.names[8:]}
+    settings = VOXNET | {"patience": 2, "learning_rate": 0.05}
+    done = train(samples, cohort.names[:8], response, settings, epochs=12, seed=3, watched=cohort.names[8:])
+    assert done.epoch == int(np.argmin(done.watched_losses)) + 1
+    assert len(done.losses) == done.epoch + 2 < 12
+    kept = predict(done.model, samples, cohort.names[8:], 4)
+    alone = train(samples, cohort.names[:8], response, settings, epochs=done.epoch, seed=3)
+    np.testing.assert_array_equal(kept, predict(alone.model, samples, cohort.names[8:], 4))
+
+
+def test_training_loss_falls():
+    cohort = Cohort.of(effect=1.0)
+    samples = Samples(dict(zip(cohort.names, cohort.maps, strict=True)), cohort.mask, cohort.names)
+    response = dict(zip(cohort.names, cohort.response, strict=True))
+    done = train(samples, cohort.names, response, VOXNET, epochs=8, seed=1)
+    assert done.losses[-1] < done.losses[0]
+
+
+def test_clean_network_knows_nothing_of_its_test_participants(cohort):
+    history, before, facts, folder = run(cohort, "clean", "ssc")
+    weights = weights_of(folder)
+    held_out = cohort.tests[FOLDS[0]]
+    training = sorted(cohort.names[i] for i in range(12) if i not in held_out)
+    assert facts["fitted_on"] == facts["labels_of"] == training
+    assert facts["applied_to"] == sorted(cohort.names[i] for i in held_out)
+    assert set(history["stage"]) == {"inner-1", "inner-2", "final"}
+    final = history[history["stage"] == "final"]
+    epochs = sorted(row["epoch"] for row in facts["inner_folds"])
+    assert len(final) == facts["chosen"]["epoch"] == epochs[0]  # the lower median of two
+    assert final["watched_loss"].isna().all() and history[history["stage"] != "final"]["watched_loss"].notna().all()
+    for row in facts["inner_folds"]:
+        assert sorted(row["fitted_on"] + row["watched"]) == training
+
+    rng = np.random.default_rng(9)
+    shape = (len(facts["chosen"]["selected"]), cohort.maps.shape[2])
+    for index in held_out:
+        name = f"{cohort.names[index]}_maps.npy"
+        labelled = f"results/dual_regression/{FOLDS[0]}/order-4/ssc_labels-{FOLDS[0]}_p-0.1/{name}"
+        write_array(labelled, rng.standard_normal(shape).astype(np.float32))
+    _, after, _, folder = run(cohort, "clean", "ssc")
+    for old, new in zip(weights, weights_of(folder), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert not np.array_equal(before["y_score"], after["y_score"])
+
+
+def test_clean_job_is_given_no_wider_label_table():
+    for arm in ("asc", "ssc", "rsp"):
+        arguments, _ = job_of(Cohort.of(), "network", "clean", arm)
+        assert not [word for word in str(arguments).split("'") if "/all" in word or "labels-all" in word]
+
+
+def test_inner_selection_follows_inner_training_labels_alone(cohort):
+    _, _, facts, _ = run(cohort, "clean", "ssc")
+    for row in facts["inner_folds"]:
+        inside = np.array([cohort.names.index(name) for name in row["fitted_on"]])
+        from restresponse.components.selection import group_test, select
+
+        expected, _ = select(group_test(cohort.amplitudes[inside], cohort.response[inside])["p"], 0.1)
+        np.testing.assert_array_equal(np.array(row["selected"]) - 1, expected)
+
+
+def test_paper_chooses_its_epoch_by_the_reported_labels(cohort):
+    settings = VOXNET | {"epochs": 8, "patience": 8, "learning_rate": 0.05}
+    models = config()["classifier"]["models"] | {"voxnet": settings}
+    history, _, facts, _ = run(cohort, "paper", "asc", models=models)
+    assert set(history["stage"]) == {"final"} and history["watched_loss"].notna().all()
+    assert set(facts["applied_to"]) < set(facts["labels_of"])
+    assert facts["chosen"]["epoch"] == int(history["watched_loss"].argmin()) + 1
+    # The same job with the test labels reversed stops elsewhere: what it watches is what it reports.
+    path = "results/folds/labels/all.tsv"
+    table = read_table(path)
+    reported = table["participant_id"].isin(facts["applied_to"])
+    table.loc[reported, "response"] = 1 - table.loc[reported, "response"]
+    table.to_csv(path, sep="\t", index=False)
+    _, _, changed, _ = run(cohort, "paper", "asc", models=models)
+    assert changed["chosen"]["epoch"] != facts["chosen"]["epoch"]
+
+
+def test_protocols_start_from_the_same_weights(cohort):
+    """Rungs that differ in the group ICA alone are the same training here, where all cohorts have the same maps."""
+    protocols = {"clean": CLEAN, "paper": PAPER, "ica_alone": CLEAN | {"group_ica": "all"}}
+    _, clean, _, _ = run(cohort, "clean", "asc", protocols=protocols)
+    _, leaky, _, _ = run(cohort, "ica_alone", "asc", protocols=protocols)
+    np.testing.assert_array_equal(clean["y_score"], leaky["y_score"])
+
+
+def test_participants_with_too_few_volumes_are_left_out_with_the_reason(cohort):
+    counts = [5] * 12
+    held_out = cohort.tests[FOLDS[0]]
+    other = next(i for i in range(12) if i not in held_out)
+    counts[held_out[0]], counts[other] = 2, 1
+    cohort.write_volumes(counts)
+    _, predictions, facts, _ = run(cohort, "clean", "rsp")
+    assert facts["n_channels"] == 3
+    assert {row["participant_id"]: row["reason"] for row in facts["left_out"]} == {
+        cohort.names[held_out[0]]: "2 volumes; the arm takes 3",
+        cohort.names[other]: "1 volumes; the arm takes 3",
+    }
+    assert cohort.names[held_out[0]] not in set(predictions["participant_id"])
+    assert cohort.names[other] not in facts["fitted_on"] and len(facts["fitted_on"]) == 7
+
+
+def test_sidecar_counts_parameters_and_says_what_was_not_chosen(cohort):
+    from restresponse.classifier.architectures import n_parameters
+
+    _, predictions, facts, folder = run(cohort, "clean", "asc")
+    assert facts["n_parameters"] == n_parameters("voxnet", (27, 27, 27), 4)
+    assert facts["hyperparameters"] == "not exercised; values taken from the config"
+    assert predictions["y_score"].between(0, 1).all()
+    assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 100
+    assert len(weights_of(folder)) == 16
+
+
+@pytest.mark.parametrize(("value", "words"), [(np.inf, "not finite"), (0.0, "is constant")])
+def test_bad_maps_name_participant_and_component(value, words, cohort):
+    cohort.maps[6, 3] = value
+    write_array(f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-07_maps.npy", cohort.maps[6])
+    with pytest.raises(InputError, match=rf"component 4 of sub-07 .*{words}"):
+        run(cohort, "clean", "asc")
+
+
+def test_participant_of_the_fold_without_maps_is_an_error(cohort):
+    path = f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-07_maps.npy"
+    write_array(path, np.zeros((0, cohort.maps.shape[2]), np.float32))
+    with pytest.raises(InputError, match="sub-07 is in the fold and has no maps"):
+        run(cohort, "clean", "asc")
+
+
+def test_one_class_in_training_is_an_error(cohort):
+    path = f"results/folds/labels/{FOLDS[0]}.tsv"
+    table = read_table(path)
+    table["response"] = 0
+    table.to_csv(path, sep="\t", index=False)
+    with pytest.raises(InputError, match="0 responders, 8 non-responders"):
+        run(cohort, "clean", "asc")
+
+
+def test_a_gpu_that_is_not_there_is_an_error():
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("a GPU is there")
+    with pytest.raises(InputError, match=r"classifier\.gpu is 1 and TensorFlow sees no GPU"):
+        prepare(1)

@@ -1,0 +1,179 @@
+"""The job of one fold of a linear model: choose the penalty as the protocol says, fit, predict the test participants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
+from restresponse.classifier.inner import check_both_classes, seed_of
+from restresponse.classifier.kernel import MapProducts
+from restresponse.classifier.linear import Split, choose_penalty, fit, inner_splits
+from restresponse.classifier.selection import Selector, read_selection
+from restresponse.dual_regression import read_time_courses, restriction, spatial_gram
+from restresponse.errors import InputError
+from restresponse.files import read_array, read_json, writing
+from restresponse.provenance import write_sidecar
+
+
+def fit_fold(
+    *,
+    folds: str | Path,
+    labels: str | Path,
+    gram: Sequence[str | Path],
+    sums: Sequence[str | Path],
+    records: Sequence[str | Path],
+    participants: Sequence[str],
+    fold: str,
+    views: Mapping[str, str],
+    protocol: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    model: Mapping[str, Any],
+    seed: int,
+    n_inner_folds: int,
+    normalise: bool,
+    require_match: bool,
+    predictions: str | Path,
+    coefficients: str | Path,
+    sidecar: str | Path,
+    watched_labels: Sequence[str | Path] = (),
+    selection: Sequence[str | Path] = (),
+    amplitudes: Sequence[str | Path] = (),
+    matches: Sequence[str | Path] = (),
+    components: Sequence[str | Path] = (),
+    time_courses: Sequence[str | Path] = (),
+) -> None:
+    """Fit one fold's logistic ridge and write its predictions, coefficients and sidecar.
+
+    Parameters
+    ----------
+    gram, sums, records, components : one path for each distinct cohort of `views`, in order
+    time_courses : one path for each of `participants` within each cohort, or none
+    selection : one table for each fold of `views`, or none
+    views : the cohort of each fold looked at, `fold` first; more than one where the penalty is chosen on reported folds
+    protocol, arm, model : rows of the config
+    """
+    started = time.perf_counter()
+    known = Fold.read(fold, folds, labels, watched_labels)
+    cohorts = list(dict.fromkeys(views.values()))
+    facts = [read_json(record) for record in records]
+    names = list(facts[0]["participants"])
+    if any(fact["participants"] != names for fact in facts):
+        raise InputError(
+            "the kernels of the cohorts hold different participants; remove results/classifier/kernels, run again"
+        )
+    missing = sorted({*known.training, *known.test} - set(names))
+    if missing:
+        raise InputError(
+            f"{records[0]} has no maps of {', '.join(missing)}; remove results/classifier/kernels and run again"
+        )
+    position = {name: index for index, name in enumerate(names)}
+    response = known.array(names)
+
+    products = {}
+    for index, cohort in enumerate(cohorts):
+        restrict = None
+        if time_courses:
+            start = index * len(participants)
+            courses = dict(zip(participants, time_courses[start : start + len(participants)], strict=True))
+            restrict = _restrictions(components[index], [courses[name] for name in names], normalise)
+        products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
+
+    def split_of(view: str, number: int) -> Split:
+        test = [name for name in known.tests[view] if name in position]
+        outside = set(test)
+        training = known.training if view == fold else sorted(set(known.response) - outside)
+        chosen = read_selection(selection[number], arm["p"]) if selection else None
+        return Split(products[views[view]], _at(position, training), _at(position, test), chosen)
+
+    splits = [split_of(view, number) for number, view in enumerate(views)]
+    own = splits[0]
+    check_both_classes(response[own.training], f"the training participants of {fold}")
+    if protocol["hyperparameters"] == "inner_folds":
+        choose = None
+        if amplitudes:
+            selector = Selector.read(amplitudes[0], matches[0], names, arm["p"], require_match)
+            choose = selector.on
+        watched = inner_splits(
+            own.products,
+            own.training,
+            response,
+            n_inner_folds,
+            seed_of(seed, fold, "inner"),
+            selected=own.selected,
+            choose=choose,
+        )
+    else:
+        watched = splits
+    penalty, search = choose_penalty(watched, response, model["penalties"])
+    fitted = fit(own, response, penalty)
+
+    test = [names[index] for index in own.watched]
+    training = [names[index] for index in own.training]
+    scaling = own.products.channels(own.selected).scaling(own.training)
+    selected = None if own.selected is None else own.selected + 1
+    write_predictions(predictions, test, fitted.scores[own.watched])
+    with writing(coefficients) as temporary, temporary.open("wb") as stream:
+        np.savez(
+            stream,
+            allow_pickle=False,
+            participants=np.array(training),
+            dual_coefficients=fitted.dual_coefficients,
+            intercept=np.array(fitted.intercept),
+            deviation=scaling.deviation,
+            selected=np.arange(1, len(scaling.mean) + 1) if selected is None else selected,
+        )
+    write_sidecar(
+        sidecar,
+        fitted_on=training,
+        labels_of=known.response,
+        applied_to=test,
+        sources=[
+            folds,
+            labels,
+            *watched_labels,
+            *gram,
+            *sums,
+            *records,
+            *selection,
+            *amplitudes,
+            *matches,
+            *components,
+        ],
+        parameters={"protocol": protocol, "arm": arm, "model": model, "fold": fold},
+        seed=seed,
+        chosen={"penalty": penalty, "selected": selected},
+        hyperparameters=f"penalty chosen on {protocol['hyperparameters'].replace('_', ' ')} by mean AUC",
+        search=search,
+        scaling={"mean": scaling.mean, "deviation": scaling.deviation},
+        inner_folds=[
+            {
+                "fitted_on": [names[index] for index in split.training],
+                "watched": [names[index] for index in split.watched],
+                "selected": None if split.selected is None else split.selected + 1,
+            }
+            for split in (watched if protocol["hyperparameters"] == "inner_folds" else [])
+        ],
+        left_out=[],
+        n_channels=len(scaling.mean),
+        n_parameters=len(training) + 1,
+        seconds=time.perf_counter() - started,
+        peak_memory_mb=peak_memory_mb(),
+    )
+
+
+def _at(position: Mapping[str, int], names: Sequence[str]) -> np.ndarray:
+    return np.array([position[name] for name in names], int)
+
+
+def _restrictions(
+    components: str | Path, time_courses: Sequence[str | Path], normalise: bool
+) -> Callable[[int, np.ndarray], np.ndarray]:
+    """A function of participant position and selected components that gives the matrix of `restriction`."""
+    gram = spatial_gram(read_array(components))
+    courses = [read_time_courses(path) for path in time_courses]
+    return lambda index, selected: restriction(courses[index], gram, selected, normalise=normalise)

@@ -1,0 +1,116 @@
+"""The networks in Keras, built from the tables in `architectures`, and the library set up to give the same numbers twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from restresponse.classifier.architectures import Convolution, Dense, Dropout, Pooling, feature_shape, layers_of
+from restresponse.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+# With four participants a batch an epoch has few steps: at Keras's 0.99 the moving averages would still hold their
+# starting values when training stops.
+_MOMENTUM = 0.9
+
+
+def prepare(gpu: int) -> None:
+    """Set TensorFlow up before its first use: one thread, deterministic kernels, and GPUs none or growing as needed.
+
+    Parameters
+    ----------
+    gpu : GPUs the job was given; 0 hides any there are
+
+    Raises
+    ------
+    InputError
+        Where a GPU is asked for and TensorFlow sees none.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    threads = tf.config.threading
+    if (threads.get_inter_op_parallelism_threads(), threads.get_intra_op_parallelism_threads()) != (1, 1):
+        threads.set_inter_op_parallelism_threads(1)
+        threads.set_intra_op_parallelism_threads(1)
+    devices = tf.config.list_physical_devices("GPU")
+    if gpu and not devices:
+        raise InputError(
+            f"classifier.gpu is {gpu} and TensorFlow sees no GPU; set classifier.gpu to 0, or run in the GPU container "
+            "on a machine with a GPU and its driver"
+        )
+    if not gpu:
+        tf.config.set_visible_devices([], "GPU")
+    for device in devices if gpu else []:
+        tf.config.experimental.set_memory_growth(device, True)
+    tf.config.experimental.enable_op_determinism()
+
+
+def build(preset: str, shape: Sequence[int], *, dropout: float, outputs: int = 1) -> keras.Model:
+    """Build a network, not yet compiled.
+
+    Parameters
+    ----------
+    preset : name in `architectures.PRESETS`
+    shape : (n_x, n_y, n_z, n_channels) of one sample
+    dropout : share of the dense layer's units dropped in training
+    outputs : 1 for a sigmoid (probability of a responder), more for a softmax over classes
+
+    Raises
+    ------
+    InputError
+        Where the volume is too small for the preset.
+    """
+    import keras
+    from keras import layers
+
+    if min(feature_shape(preset, shape[:3])) < 1:
+        raise InputError(
+            f"a volume of {' x '.join(map(str, shape[:3]))} voxels is too small for the network preset {preset}; "
+            "expected a finer grid: lower classifier.voxel_size"
+        )
+    model = keras.Sequential([keras.Input(tuple(shape))], name=preset)
+    flat = False
+    for layer in layers_of(preset):
+        if isinstance(layer, Convolution):
+            model.add(layers.Conv3D(layer.filters, layer.edge, strides=layer.stride, padding="valid"))
+            if layer.normalised:
+                model.add(layers.BatchNormalization(momentum=_MOMENTUM))
+            model.add(layers.LeakyReLU(negative_slope=0.1))
+        elif isinstance(layer, Pooling):
+            model.add(layers.MaxPooling3D(layer.edge))
+        elif isinstance(layer, Dropout):
+            model.add(layers.Dropout(dropout if layer.rate is None else layer.rate))
+        elif isinstance(layer, Dense):
+            if not flat:
+                model.add(layers.Flatten())
+                flat = True
+            model.add(layers.Dense(layer.units, activation="relu"))
+    model.add(layers.Dense(outputs, activation="sigmoid" if outputs == 1 else "softmax"))
+    return model
+
+
+def compiled(settings: Mapping[str, Any], shape: Sequence[int], seed: int) -> keras.Model:
+    """A network of the config's model `settings`, its weights drawn from `seed`, ready to train."""
+    import keras
+
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)
+    model = build(settings["preset"], shape, dropout=settings["dropout"])
+    model.compile(
+        optimizer=keras.optimizers.Adam(settings["learning_rate"], epsilon=settings["epsilon"]),
+        loss="binary_crossentropy",
+        jit_compile=False,
+    )
+    return model
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Trainable parameters of a network."""
+    return sum(math.prod(weights.shape) for weights in model.trainable_weights)

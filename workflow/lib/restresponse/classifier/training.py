@@ -1,0 +1,106 @@
+"""One training of a network: epochs of small batches, a watched loss, and the best epoch's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restresponse.classifier.inputs import Samples
+from restresponse.classifier.network import compiled
+from restresponse.classifier.scores import log_loss
+from restresponse.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training.
+
+    Attributes
+    ----------
+    model : the network with the weights of `epoch`
+    epoch : the epoch of least watched loss; the last one where nobody was watched
+    losses : mean training loss of each epoch (with dropout)
+    watched_losses : loss of the watched participants after each epoch; empty where nobody was watched
+    """
+
+    model: keras.Model
+    epoch: int
+    losses: list[float]
+    watched_losses: list[float]
+
+
+def train(
+    samples: Samples,
+    training: Sequence[str],
+    response: Mapping[str, int],
+    settings: Mapping[str, Any],
+    *,
+    epochs: int,
+    seed: int,
+    watched: Sequence[str] = (),
+) -> Training:
+    """Train a network on `training`, at most `epochs` epochs.
+
+    With `watched` participants the training stops when their loss has not fallen for `patience` epochs, and the weights
+    of their best epoch are kept; without, every epoch is run and the last weights are kept.
+
+    Parameters
+    ----------
+    samples : the scaled input
+    training, watched : participants
+    response : 1 or 0 by participant; read for `training` and `watched` alone
+    settings : the config's model: preset, learning_rate, epsilon, dropout, batch_size, patience
+    epochs : most epochs
+    seed : of weights, dropout and the order of participants
+
+    Raises
+    ------
+    InputError
+        Where the loss stops being a finite number.
+    """
+    model = compiled(settings, samples.shape, seed)
+    generator = np.random.default_rng(seed)
+    size = settings["batch_size"]
+    losses: list[float] = []
+    watched_losses: list[float] = []
+    best_weights = None
+    for epoch in range(1, epochs + 1):
+        order = [training[index] for index in generator.permutation(len(training))]
+        model.reset_metrics()
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            truth = np.array([[response[participant]] for participant in batch], np.float32)
+            # Keras gives the mean over the epoch so far.
+            loss = float(model.train_on_batch(samples.batch(batch), truth, return_dict=True)["loss"])
+        if not np.isfinite(loss):
+            raise InputError(
+                f"the training loss is {loss} in epoch {epoch}; expected a finite number: lower the model's learning_rate"
+            )
+        losses.append(loss)
+        if watched:
+            scores = predict(model, samples, watched, size)
+            watched_losses.append(log_loss(np.array([response[participant] for participant in watched]), scores))
+            best = int(np.argmin(watched_losses)) + 1
+            if best == epoch:
+                best_weights = model.get_weights()
+            if epoch - best >= settings["patience"]:
+                break
+    if best_weights is not None:
+        model.set_weights(best_weights)
+    epoch = int(np.argmin(watched_losses)) + 1 if watched_losses else len(losses)
+    return Training(model, epoch, losses, watched_losses)
+
+
+def predict(model: keras.Model, samples: Samples, participants: Sequence[str], batch_size: int) -> np.ndarray:
+    """Probability of a responder, `(n_participants,)` float64."""
+    scores = [
+        np.asarray(model.predict_on_batch(samples.batch(participants[start : start + batch_size])), np.float64)[:, 0]
+        for start in range(0, len(participants), batch_size)
+    ]
+    return np.concatenate(scores) if scores else np.zeros(0)

@@ -1,0 +1,292 @@
+"""The dataset as the workflow sees it: one row a BOLD run, with the T1w image and the timing that belong to it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restresponse.dataset.discovery import Image, find_images
+from restresponse.dataset.header import read_header, with_content
+from restresponse.dataset.participants import MISSING, check_filter, near_miss, read_participants
+from restresponse.dataset.problems import Problems
+from restresponse.dataset.sidecars import Sidecars
+from restresponse.dataset.timing import repetition_time, slice_timing
+from restresponse.errors import InputError
+
+_SET_ASIDE = "or name the scan in dataset.set_aside"
+_ENCODING_DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A raw BIDS dataset.
+
+    Attributes
+    ----------
+    scans : one dict a scan that is to be read, with the columns of `results/dataset/scans.tsv`
+    set_aside : one dict (`scan`, `participant_id`) a scan that the config sets aside
+    anatomicals : path of the T1w image by its BIDS stem
+    participants : rows of participants.tsv, all values text
+    participants_file : its path
+    notes : what a user should know though nothing is wrong, one sentence each
+    """
+
+    scans: list[dict[str, Any]]
+    set_aside: list[dict[str, str]]
+    anatomicals: dict[str, str]
+    participants: list[dict[str, str]]
+    participants_file: str
+    notes: list[str]
+
+
+def read_dataset(bids_dir: str | Path, settings: Mapping[str, Any]) -> Dataset:
+    """Read a BIDS dataset without reading a voxel.
+
+    Parameters
+    ----------
+    bids_dir : path
+        Root of the raw dataset; the paths in the result begin with it.
+    settings : mapping
+        The section `dataset` of the config.
+
+    Raises
+    ------
+    InputError
+        With every problem found in files, names, sidecars and headers.
+    """
+    root, problems = Path(bids_dir).expanduser(), Problems()
+    if not root.is_dir():
+        raise InputError(
+            f"dataset.bids_dir: no folder {root} (looked from {Path.cwd()}); expected the root of a raw BIDS dataset: set dataset.bids_dir"
+        )
+    _check_description(root / "dataset_description.json", problems)
+    participants = read_participants(root / "participants.tsv", problems)
+    check_filter(root / "participants.tsv", participants, settings["include"], problems)
+    images = find_images(root, problems)
+    runs = _runs(root, images, settings, problems)
+    aside = _set_aside([image for image in images if image.suffix == "bold"], runs, settings["set_aside"], problems)
+    if runs and len(aside) == len(runs):
+        problems.add("dataset.set_aside", f"all {len(runs)} scans are set aside; expected scans to read: shorten the list")
+    runs = [run for run in runs if run.stem not in aside]
+
+    _check_known([run.participant for run in runs], participants, root, problems)
+    notes: list[str] = []
+    anatomicals = _anatomicals(runs, [image for image in images if image.suffix == "T1w"], problems, notes)
+    sidecars = Sidecars(root)
+    rows = [_row(run, anatomicals.get(run.stem), sidecars, settings, problems, notes) for run in runs]
+    problems.raise_any(f"The dataset {root} cannot be used")
+
+    scanned = {run.participant for run in runs} | {row["participant_id"] for row in aside.values()}
+    without = [row["participant_id"] for row in participants if row["participant_id"] not in scanned]
+    if without:
+        notes.append(
+            f"{len(without)} of {len(participants)} participants in participants.tsv have no scan: {_some(without)}"
+        )
+    untimed = [row["scan"] for row in rows if row["slice_timing_source"] == "none"]
+    if untimed:
+        notes.append(
+            f"no SliceTiming in the sidecars of {len(untimed)} of {len(rows)} scans; slice timing is not corrected there unless dataset.slice_timing gives it: {_some(untimed)}"
+        )
+    return Dataset(
+        scans=rows,
+        set_aside=list(aside.values()),
+        anatomicals={image.stem: str(image.path) for image in anatomicals.values()},
+        participants=participants,
+        participants_file=str(root / "participants.tsv"),
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _check_description(path: Path, problems: Problems) -> None:
+    try:
+        with_content(path)
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except InputError as error:
+        inside = sorted(
+            folder.name
+            for folder in path.parent.iterdir()
+            if (folder / path.name).is_file() and not folder.name.startswith(".")
+        )
+        hint = (
+            f"; there is one in {', '.join(inside[:3])}: set dataset.bids_dir to that folder"
+            if inside
+            else "; every BIDS dataset has one: is this its root?"
+        )
+        problems.add(str(path), f"{error}{hint}")
+        return
+    except ValueError as error:
+        problems.add(str(path), f"not JSON ({error}); correct it")
+        return
+    if isinstance(content, dict) and content.get("DatasetType", "raw") != "raw":
+        problems.add(
+            str(path), f"DatasetType is {content['DatasetType']}; expected the raw dataset: set dataset.bids_dir to it"
+        )
+
+
+def _runs(root: Path, images: list[Image], settings: Mapping[str, Any], problems: Problems) -> list[Image]:
+    """BOLD runs of the task and session; one that is no plain run of its own becomes a problem."""
+    bold = [image for image in images if image.suffix == "bold"]
+    task, session = settings["task"], settings["session"]
+    of_task = [
+        image for image in bold if image.entities.get("task") == task and image.entities.get("part", "mag") == "mag"
+    ]
+    if not of_task:
+        found = sorted({image.entities["task"] for image in bold if "task" in image.entities})
+        seen = f"tasks found: {', '.join(found)}" if found else "no sub-*/[ses-*/]func/*_bold.nii[.gz] at all"
+        problems.add(
+            "dataset.task", f"no BOLD scan of task {task} in {root}; {seen}; set dataset.task{near_miss(task, found)}"
+        )
+        return []
+    labels = sorted({image.session for image in of_task if image.session})
+    if session is not None:
+        runs = [image for image in of_task if image.session == session]
+        if not runs:
+            problems.add(
+                "dataset.session",
+                f"no scan of task {task} in session {session}; sessions found: {', '.join(labels) or 'none'}: set dataset.session",
+            )
+    else:
+        runs = of_task
+        mixed = {image.participant for image in runs if image.session} & {
+            image.participant for image in runs if not image.session
+        }
+        if len(labels) > 1 or mixed:
+            beside = f" and scans without a session of {_some(sorted(mixed))}" if mixed else ""
+            problems.add(
+                "dataset.session",
+                f"the scans of task {task} are of sessions {', '.join(labels)}{beside}; only scans from before treatment may be used: set dataset.session to one of them",
+            )
+    for run in runs:
+        if "echo" in run.entities:
+            problems.add(
+                str(run.path),
+                "one echo of a multi-echo scan; expected one image a run: combine the echoes first (e.g. with tedana)",
+            )
+        if {"space", "desc"} & run.entities.keys():
+            problems.add(
+                str(run.path),
+                "a derivative (space- or desc- in its name) among raw scans; move it out of the raw dataset",
+            )
+    return runs
+
+
+def _set_aside(bold: list[Image], runs: list[Image], names: list[str], problems: Problems) -> dict[str, dict[str, str]]:
+    stems = {image.stem for image in bold}
+    for name in names:
+        if name not in stems:
+            near = difflib.get_close_matches(name, stems, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.add(
+                "dataset.set_aside",
+                f"no scan {name} in the dataset; expected names such as sub-01_task-rest_run-1{hint}",
+            )
+    return {run.stem: {"scan": run.stem, "participant_id": run.participant} for run in runs if run.stem in names}
+
+
+def _check_known(scanned: list[str], participants: list[dict[str, str]], root: Path, problems: Problems) -> None:
+    known = {row["participant_id"] for row in participants}
+    for participant in dict.fromkeys(scanned) if known else ():
+        if participant not in known:
+            same = next((name for name in known if _bare(name) == _bare(participant)), None)
+            hint = f"; {same} there: is it the same person?" if same else ""
+            problems.add(
+                participant, f"has a scan but no line in {root / 'participants.tsv'}; add it, {_SET_ASIDE}{hint}"
+            )
+
+
+def _bare(participant: str) -> str:
+    """The label as people confuse it: without case and leading zeros."""
+    return participant.removeprefix("sub-").lstrip("0").lower()
+
+
+def _anatomicals(runs: list[Image], t1w: list[Image], problems: Problems, notes: list[str]) -> dict[str, Image]:
+    """The T1w image of each scan: of its session if there is one, else any of the participant's; of several the first by name."""
+    chosen = {}
+    by_participant: dict[str, list[Image]] = {}
+    for image in t1w:
+        by_participant.setdefault(image.participant, []).append(image)
+    for run in runs:
+        own = by_participant.get(run.participant, [])
+        candidates = [image for image in own if image.session == run.session] or own
+        if not candidates:
+            problems.add(
+                run.stem, f"no T1w image of its participant (sub-*/[ses-*/]anat/*_T1w.nii[.gz]); add it, {_SET_ASIDE}"
+            )
+            continue
+        chosen[run.stem] = candidates[0]
+        if len(candidates) > 1:
+            notes.append(
+                f"{run.participant} has {len(candidates)} T1w images for {run.stem}; used: {candidates[0].path.name}"
+            )
+        if candidates[0].session != run.session:
+            notes.append(f"{run.stem} has no T1w image of its session; used: {candidates[0].path.name}")
+    for image in {image.stem: image for image in chosen.values()}.values():
+        try:
+            shape = read_header(image.path).shape
+            if len(shape) != 3:
+                problems.add(
+                    str(image.path), f"{len(shape)} dimensions {shape}; expected a 3D T1w image: convert it again"
+                )
+        except InputError as error:
+            problems.add(str(image.path), str(error))
+    return chosen
+
+
+def _row(
+    run: Image, t1w: Image | None, sidecars: Sidecars, settings: Mapping[str, Any], problems: Problems, notes: list[str]
+) -> dict[str, Any] | None:
+    """The scan's row, or None where a problem stands in its way."""
+    header = sidecar = None
+    try:
+        header = read_header(run.path)
+        if len(header.shape) != 4:
+            what = "a single volume" if len(header.shape) == 3 else f"{len(header.shape)} dimensions"
+            problems.add(
+                str(run.path),
+                f"{what} (shape {header.shape}); expected a 4D BOLD series: convert it again, {_SET_ASIDE}",
+            )
+            header = None
+    except InputError as error:
+        problems.add(str(run.path), f"{error}, {_SET_ASIDE}")
+    try:
+        sidecar, files = sidecars.of(run.path.parent, f"{run.stem}_bold")
+    except InputError as error:
+        problems.add(run.stem, f"{error}, {_SET_ASIDE}")
+    else:
+        if not files:
+            problems.add(
+                run.stem,
+                f"no sidecar: neither {run.stem}_bold.json beside it nor one above it (task-{run.entities['task']}_bold.json); add it, {_SET_ASIDE}",
+            )
+            sidecar = None
+    if sidecar is None:
+        return None
+    tr = repetition_time(run.stem, sidecar, header, problems, notes)
+    if header is None or tr is None:
+        return None
+    times, source = slice_timing(run.stem, sidecar, header, tr, settings["slice_timing"], problems, notes)
+    direction = sidecar.get("PhaseEncodingDirection")
+    return {
+        "scan": run.stem,
+        "participant_id": run.participant,
+        "session": run.session or MISSING,
+        "task": run.entities["task"],
+        "run": run.entities.get("run", MISSING),
+        "bold": str(run.path),
+        "anat": t1w.stem if t1w else MISSING,
+        "t1w": str(t1w.path) if t1w else MISSING,
+        "repetition_time": tr,
+        "slice_timing": json.dumps(times) if times else MISSING,
+        "slice_timing_source": source,
+        "phase_encoding_direction": direction if direction in _ENCODING_DIRECTIONS else MISSING,
+        "n_volumes": header.shape[3],
+        "set_aside": False,
+    }

@@ -1,0 +1,349 @@
+"""The engine that pip installs: niimath and greedy through nipype interfaces, masks and tissues in numpy.
+
+Bit-repeatable: every program runs with one thread, and greedy's registrations have a fixed seed.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from restresponse import __version__, grid
+from restresponse.engines import TISSUES, Engine, EngineFailure, Normalisation, Realignment, greedy, niimath
+from restresponse.engines import masks as masking
+from restresponse.engines import motion as moving
+from restresponse.engines import tissues as tissue_maps
+from restresponse.engines import warps
+from restresponse.files import read_json, write_json
+
+REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
+_MARGIN = 5  # voxels kept around the template's brain in registration
+_LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
+_FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
+
+
+class Embedded(Engine):
+    """Preprocessing with niimath and greedy."""
+
+    name = "embedded"
+
+    def brain_extract(self, t1w: Path) -> Path:
+        method = (
+            "The head was registered to the MNI152 template by an affine transform (niimath), and the brain was separated "
+            "from skull and neck by thresholding and morphology near the template's brain."
+        )
+        with self.step("brain extraction", "niimath", niimath.VERSION, {"registration": "affine, fast cost"}, method) as facts:
+            self._write("template.nii", self._template["T1w"], self._affine)
+            self._run(
+                niimath.Affine(in_file=self._name(t1w), base="template.nii", matrix="head.json", out_file="head.nii")
+            )
+            head = np.array(read_json(self.folder / "head.json")["fixed_to_moving"], float)
+            volume_ratio = float(np.linalg.det(head[:3, :3]))
+            if not 0.3 < volume_ratio < 3:
+                raise EngineFailure(
+                    f"the affine of the T1w to the template scales the brain by {volume_ratio:.2f} in volume; expected 0.3 "
+                    "to 3: the image is not a head, or its voxel size in the header is wrong"
+                )
+            np.savetxt(self.folder / "head.mat", head, fmt="%.10f")
+            near = self._template["brain"] > 0.5
+            self._write("near.nii", near.astype(np.uint8), self._affine)
+            self._run(niimath.BiasCorrection(in_file="head.nii", mask="near.nii", out_file="head_flat.nii"))
+            brain = masking.head_brain(self._read("head_flat.nii"), self._template, REGISTRATION_VOXEL)
+            mask = self._onto(brain.astype(np.float32), t1w, head) > 0.5
+            facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(nib.load(t1w).affine)) / 1e3), 1)
+            return self._write("brain_mask.nii", mask.astype(np.uint8), nib.load(t1w).affine)
+
+    def bias_correct(self, t1w: Path, brain_mask: Path) -> Path:
+        inputs = {"shrink": 4, "iterations": "30x30x20"}
+        method = "The T1w image was corrected for intensity non-uniformity with N4 (niimath)."
+        with self.step("bias correction", "niimath", niimath.VERSION, inputs, method):
+            interface = niimath.BiasCorrection(
+                in_file=self._name(t1w), mask=self._name(brain_mask), out_file="T1w_flat.nii", **inputs
+            )
+            return self._run(interface)
+
+    def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
+        inputs = {"metric": "NCC 2x2x2", "iterations": "100x50x20", "smoothing": "1.732vox 0.7071vox"}
+        method = (
+            "The brain was normalised to MNI152 (2009 asymmetric, as distributed with nilearn) by the affine transform and "
+            "a diffeomorphic registration (greedy, neighbourhood cross-correlation)."
+        )
+        with self.step("normalisation", "greedy", greedy.VERSION, inputs, method):
+            brain = self._read(t1w) * (self._read(brain_mask) > 0)
+            self._write("T1w_brain.nii", brain.astype(np.float32), nib.load(t1w).affine)
+            window = _window(self._template["brain"] > 0.5)
+            corner = self._affine.copy()
+            corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], self._affine)[0]
+            self._write("template_brain.nii", self._template["T1w"][window], corner)
+            self._run(
+                greedy.LinearRegistration(
+                    fixed="template_brain.nii", moving="T1w_brain.nii", initial="head.mat", out_file="affine.mat",
+                    degrees_of_freedom=12, metric="NCC 2x2x2", iterations="60x30x0",
+                )
+            )  # fmt: skip
+            self._run(
+                greedy.DeformableRegistration(
+                    fixed="template_brain.nii", moving="T1w_brain.nii", initial="affine.mat", out_file="warp_window.nii",
+                    **inputs,
+                )
+            )  # fmt: skip
+            field = warps.field_of(np.asarray(nib.load(self.folder / "warp_window.nii").dataobj, np.float32))
+            shape = self._template["T1w"].shape
+            before_after = [(part.start, size - part.stop) for part, size in zip(window, shape, strict=True)]
+            field = np.pad(field, [*before_after, (0, 0)], mode="edge")
+            return Normalisation(self.folder / "affine.mat", self._write_warp("warp.nii", field, self._affine))
+
+    def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
+        method = (
+            "Grey matter, white matter and cerebrospinal fluid were segmented by expectation maximisation with the "
+            "template's tissue maps, brought back to the T1w image, as priors."
+        )
+        inputs = {"iterations": iterations}
+        with self.step("segmentation", "restresponse", __version__, inputs, method) as facts:
+            image = nib.load(t1w)
+            mask = self._read(brain_mask) > 0
+            points = warps.world_of(np.argwhere(mask).astype(float), image.affine)
+            points = warps.inverse_points(
+                points, np.loadtxt(normalisation.affine), self._field(normalisation), self._affine
+            )
+            inverse = np.linalg.inv(self._affine)
+            index = warps.world_of(points, inverse).T
+            from scipy import ndimage
+
+            maps = tissue_maps.template_priors(self._template["GM"], self._template["WM"], self._template["brain"])
+            priors = {name: ndimage.map_coordinates(maps[name], index, order=1) for name in TISSUES}
+            posterior = tissue_maps.segment(self._read(t1w)[mask], priors, iterations)
+            paths = {}
+            for name in TISSUES:
+                whole = np.zeros(mask.shape, np.float32)
+                whole[mask] = posterior[name]
+                paths[name] = self._write(f"{name}.nii", whole, image.affine)
+                facts[f"{name}_ml"] = round(float(whole.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
+            return paths
+
+    def to_template(self, image: Path, normalisation: Normalisation) -> Path:
+        name = f"template_{self._name(image)}"
+        self._write("grid2.nii", np.zeros(self._template["T1w"].shape, np.uint8), self._affine)
+        transforms = [self._name(normalisation.warp)] if normalisation.warp else []
+        interface = greedy.Reslice(
+            grid="grid2.nii", moving=self._name(image), out_file=name, transforms=[*transforms, self._name(normalisation.affine)]
+        )
+        return self._run(interface)
+
+    def slice_timing(self, bold: Path, times: list[float], repetition_time: float) -> Path:
+        inputs = {"reference": repetition_time / 2, "times": times}
+        method = (
+            "Slice timing was corrected by Fourier interpolation of each slice's series to the middle of the repetition "
+            "time (niimath)."
+        )
+        with self.step("slice timing", "niimath", niimath.VERSION, dict(inputs), method):
+            return self._run(niimath.SliceTiming(in_file=self._name(bold), out_file="timed.nii", **inputs))
+
+    def realign(self, bold: Path) -> Realignment:
+        method = (
+            "Head motion was estimated by rigid registration of each volume to a median of motion-corrected volumes (niimath)."
+        )
+        inputs = {"reference": "median of motion-corrected volumes", "degrees_of_freedom": 6}
+        with self.step("realignment", "niimath", niimath.VERSION, inputs, method) as facts:
+            image = nib.load(bold)
+            # niimath turns about the axes of the world; on a grid parallel to them its rows have one meaning only
+            series = self._plain(bold, "series.nii")
+            plain = nib.load(series).affine
+            self._run(
+                niimath.Realignment(in_file="series.nii", reference="reference_plain.nii", facts="steady.json", out_file="motion.1D")
+            )
+            facts["volumes_before_steady_state"] = read_json(self.folder / "steady.json")["dummy_scans"]
+            middle = (np.array(image.shape[:3]) - 1) / 2
+            rows = np.loadtxt(self.folder / "motion.1D", ndmin=2)
+            frame = image.affine @ np.linalg.inv(plain)
+            matrices = frame @ moving.from_niimath(rows, warps.world_of(middle[None], plain)[0]) @ np.linalg.inv(frame)
+            parameters = moving.parameters_of(matrices, warps.world_of(middle[None], image.affine)[0])
+            if not np.isfinite(parameters).all():
+                raise EngineFailure("realignment gave motion that is not a number: look at the scan's volumes")
+            reference = self._write("reference.nii", self._read("reference_plain.nii"), image.affine)
+            return Realignment(reference, parameters, self.folder / "motion.1D")
+
+    def functional_mask(self, reference: Path) -> Path:
+        method = "A brain mask was made from the EPI reference by thresholding and morphology."
+        with self.step("functional mask", "restresponse", __version__, {"threshold": "Otsu"}, method) as facts:
+            image = nib.load(reference)
+            zooms = np.array(image.header.get_zooms()[:3], float)
+            mask = masking.functional_brain(self._read(reference), zooms)
+            facts["volume_ml"] = round(float(mask.sum() * np.prod(zooms) / 1e3), 1)
+            return self._write("reference_mask.nii", mask.astype(np.uint8), image.affine)
+
+    def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        inputs = {"metric": "NMI", "degrees_of_freedom": 6, "seed": 7}
+        method = "The EPI reference was registered to the T1w image by a rigid transform (greedy, normalised mutual information)."
+        with self.step("coregistration", "greedy", greedy.VERSION, dict(inputs), method) as facts:
+            fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
+            moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
+            self._write("fixed.nii", (self._read(t1w) * fixed_mask).astype(np.float32), fixed.affine)
+            self._write("moving.nii", (self._read(reference) * moved_mask).astype(np.float32), moved.affine)
+            centres = [
+                warps.world_of(np.argwhere(mask).mean(axis=0)[None], image.affine)[0]
+                for mask, image in ((fixed_mask, fixed), (moved_mask, moved))
+            ]
+            shifted = np.eye(4)
+            shifted[:3, 3] = centres[1] - centres[0]
+            np.savetxt(self.folder / "shifted.mat", shifted, fmt="%.10f")
+            np.savetxt(self.folder / "headers.mat", np.eye(4), fmt="%.10f")
+            # two scans of one session agree in their headers; where they do not, the centres of the brains are a start
+            far = float(np.linalg.norm(shifted[:3, 3])) > 25
+            best = (-1.0, "")
+            for start in ("shifted", "headers") if far else ("headers", "shifted"):
+                self._run(
+                    greedy.LinearRegistration(
+                        fixed="fixed.nii", moving="moving.nii", initial=f"{start}.mat", out_file=f"from_{start}.mat", **inputs
+                    )
+                )
+                found = np.loadtxt(self.folder / f"from_{start}.mat")
+                overlap = masking.dice(self._onto(moved_mask, t1w, np.linalg.inv(found), moved.affine) > 0.5, fixed_mask)
+                best = max(best, (overlap, start))
+                if overlap > 0.8:
+                    break
+            facts |= {"start": best[1], "overlap": round(best[0], 3)}
+            if best[0] < 0.5:
+                raise EngineFailure(
+                    f"coregistration failed: the EPI's brain overlaps the T1w's by a Dice of {best[0]:.2f}; expected more than "
+                    "0.5: look at both images and at the positions in their headers"
+                )
+            return self.folder / f"from_{best[1]}.mat"
+
+    def resample(
+        self,
+        bold: Path,
+        realignment: Realignment | None,
+        coregistration: Path,
+        normalisation: Normalisation,
+        voxel_size: float,
+    ) -> Path:
+        series = self._plain(bold, "series.nii" if realignment else "still.nii")
+        inputs = {"voxel_size": voxel_size, "interpolation": "cubic B-spline"}
+        method = (
+            f"Motion, coregistration, affine and warp were applied in one interpolation (cubic B-spline, niimath) onto a grid "
+            f"of {voxel_size:g} mm in MNI space."
+        )
+        shape, affine = grid.grid(voxel_size)
+        self._write("grid.nii", np.zeros(shape, np.uint8), affine)
+        points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
+        field = warps.sample(self._field(normalisation), self._affine, points).reshape(*shape, 3)
+        self._write_warp("grid_warp.nii", field, affine)
+        frame = nib.load(series).affine @ np.linalg.inv(nib.load(bold).affine)
+        matrix = frame @ np.loadtxt(coregistration)
+        write_json(
+            self.folder / "coregistration.json",
+            {"type": "allineate_affine", "version": 1, "space": "world", "units": "mm", "fixed_to_moving": matrix,
+             "moving_to_fixed": np.linalg.inv(matrix)},
+        )  # fmt: skip
+        interface = niimath.Resampling(
+            in_file=self._name(series), grid="grid.nii", matrix="coregistration.json", warp="grid_warp.nii",
+            affine=self._name(normalisation.affine), out_file="resampled.nii" if realignment else "resampled_still.nii",
+        )  # fmt: skip
+        if realignment is None:
+            return self._run(interface)
+        interface.inputs.motion = self._name(realignment.transforms)
+        with self.step("resampling", "niimath", niimath.VERSION, inputs, method):
+            return self._run(interface)
+
+    def smooth(self, series: Path, fwhm: float) -> Path:
+        method = f"The images were smoothed with a Gaussian kernel of {fwhm:g} mm full width at half maximum (niimath)."
+        with self.step("smoothing", "niimath", niimath.VERSION, {"fwhm": fwhm}, method):
+            return self._run(niimath.Smoothing(in_file=self._name(series), sigma=fwhm / _FULL_WIDTH, out_file="smooth.nii"))
+
+    @cached_property
+    def _template(self) -> dict[str, np.ndarray]:
+        return {name: grid.template_image(name, REGISTRATION_VOXEL) for name in ("T1w", "GM", "WM", "brain")}
+
+    @cached_property
+    def _affine(self) -> np.ndarray:
+        return grid.grid(REGISTRATION_VOXEL)[1]
+
+    def _field(self, normalisation: Normalisation) -> np.ndarray:
+        """Displacements in RAS on the 2 mm grid."""
+        if normalisation.warp is None:
+            return np.zeros((*grid.grid(REGISTRATION_VOXEL)[0], 3), np.float32)
+        return warps.field_of(np.asarray(nib.load(normalisation.warp).dataobj, np.float32))
+
+    def _onto(self, data: np.ndarray, target: Path, matrix: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
+        """An image (by default on the template's grid) on the grid of `target`; `matrix`: mm of the image to mm of the target."""
+        from scipy import ndimage
+
+        image = nib.load(target)
+        source = self._affine if affine is None else affine
+        through = np.linalg.inv(source) @ np.linalg.inv(matrix) @ image.affine
+        return ndimage.affine_transform(
+            np.asarray(data, np.float32), through[:3, :3], through[:3, 3], output_shape=image.shape[:3], order=1
+        )
+
+    def _plain(self, image: Path, name: str) -> Path:
+        """A copy of an uncompressed image whose header says: voxels parallel to the axes, centred."""
+        target = self.folder / name
+        if target.exists():
+            return target
+        shutil.copyfile(image, target)
+        header = nib.load(image).header.copy()
+        zooms = np.array(header.get_zooms()[:3], float)
+        plain = np.diag([*zooms, 1.0])
+        plain[:3, 3] = -zooms * (np.array(header.get_data_shape()[:3]) - 1) / 2
+        header.set_sform(plain, code=1)
+        header.set_qform(plain, code=1)
+        with target.open("r+b") as stream:
+            stream.write(header.binaryblock)
+        return target
+
+    def _name(self, path: Path) -> str:
+        """The name of a file of the working folder; a file from elsewhere is an error of the program."""
+        return str(Path(path).relative_to(self.folder))
+
+    def _read(self, path: Path | str) -> np.ndarray:
+        return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
+
+    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
+        image = nib.Nifti1Image(data, affine)
+        image.header.set_xyzt_units("mm", "sec")
+        image.to_filename(self.folder / name)
+        return self.folder / name
+
+    def _write_warp(self, name: str, field: np.ndarray, affine: np.ndarray) -> Path:
+        image = nib.Nifti1Image(warps.displacements_of(field), affine)
+        image.header.set_intent("vector")
+        image.header.set_xyzt_units("mm", "sec")
+        image.to_filename(self.folder / name)
+        return self.folder / name
+
+    def _run(self, interface: Any) -> Path:
+        """Run an interface in the working folder and give the path of its output."""
+        target = self.folder / interface.inputs.out_file
+        try:
+            interface.run(cwd=str(self.folder))
+        except MemoryError:
+            raise
+        except Exception as error:
+            said = str(error)
+            if "Return code: -9" in said or "Return code: 137" in said or "bad_alloc" in said:
+                raise MemoryError(f"{type(interface).__name__} was killed or ran out of memory:\n{said}") from error
+            if shutil.disk_usage(self.folder).free < _LEAST_DISK:
+                raise OSError(errno.ENOSPC, f"no space left where {type(interface).__name__} writes", str(self.folder)) from error
+            raise EngineFailure(f"{type(interface).__name__} failed: {_last_words(said)}") from error
+        if not target.exists():
+            raise EngineFailure(f"{type(interface).__name__} ended without its output {target.name}: {interface.cmdline}")
+        return target
+
+
+def _window(mask: np.ndarray) -> tuple[slice, ...]:
+    """The box around a mask with a margin, inside the image."""
+    index = np.argwhere(mask)
+    low, high = index.min(axis=0) - _MARGIN, index.max(axis=0) + _MARGIN + 1
+    return tuple(slice(max(0, int(a)), min(size, int(b))) for a, b, size in zip(low, high, mask.shape, strict=True))
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-6:])

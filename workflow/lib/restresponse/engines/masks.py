@@ -1,0 +1,120 @@
+"""Brain masks from intensities: of a T1w image that lies roughly on the template, and of an EPI image alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from restresponse.engines import EngineFailure
+
+
+def head_brain(image: np.ndarray, template: Mapping[str, np.ndarray], voxel_size: float) -> np.ndarray:
+    """Brain of a T1w image of a head that an affine has brought to the template.
+
+    Tissue as bright as brain, near the template's brain, is opened so that dura and skull fall away; what hangs
+    together with the core stays; sulci and ventricles are closed.
+
+    Parameters
+    ----------
+    image : (n_x, n_y, n_z) array on the template's grid
+    template : `brain`, `GM` and `WM` on the same grid, 0 to 1
+    voxel_size : float, mm
+
+    Returns
+    -------
+    (n_x, n_y, n_z) bool array
+    """
+    from scipy import ndimage
+
+    brain = template["brain"] > 0.5
+    inside, outside = _distance(brain, voxel_size), _distance(~brain, voxel_size)
+    core, near = inside > 8, outside < 9
+    white = np.median(image[core & (template["WM"] > 0.9)])
+    grey = np.median(image[core & (template["GM"] > 0.7)])
+    dark = np.percentile(image[inside > 0], 1)
+    if not white > dark:
+        raise EngineFailure("the T1w has no contrast between brain and background where the template's brain was found")
+    floor = dark + 0.5 * (min(grey, white) - dark)
+    tissue = near & (image > floor) & (image < 1.45 * white)
+    opened = _distance(tissue, voxel_size) > 3
+    labels, _ = ndimage.label(opened)
+    largest = np.bincount(labels[core & opened], minlength=2)
+    if largest[1:].sum() == 0:
+        raise EngineFailure("no brain tissue was found in the T1w where the template's brain lies after the affine")
+    seed = labels == largest[1:].argmax() + 1
+    grown = tissue & (_distance(~seed, voxel_size) < 4)
+    closed = _closed(grown | (inside > 12), 8, voxel_size)
+    return ndimage.binary_fill_holes(closed & near)
+
+
+def functional_brain(image: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
+    """Brain of an EPI image: bright, compact, in one piece; nothing but the image is looked at.
+
+    Parameters
+    ----------
+    image : (n_x, n_y, n_z) array
+    voxel_size : (3,) array, mm
+
+    Returns
+    -------
+    (n_x, n_y, n_z) bool array
+    """
+    from scipy import ndimage
+
+    image = ndimage.gaussian_filter(np.asarray(image, np.float32), 2.0 / np.asarray(voxel_size))
+    bright = image > threshold_between(image)
+    opened = _distance(bright, voxel_size) > max(4.0, 1.01 * float(np.max(voxel_size)))
+    labels, count = ndimage.label(opened)
+    if count == 0:
+        raise EngineFailure("no brain was found in the EPI reference: no compact bright region")
+    seed = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    grown = bright & (_distance(~seed, voxel_size) < 1.5 * max(4.0, float(np.max(voxel_size))))
+    closed = _closed(grown, 8, voxel_size)
+    for axis in range(3):
+        for index in range(closed.shape[axis]):
+            plane = (slice(None),) * axis + (index,)
+            closed[plane] = ndimage.binary_fill_holes(closed[plane])
+    return closed
+
+
+def threshold_between(image: np.ndarray) -> float:
+    """Otsu's threshold between background and brain of an EPI image."""
+    top = np.percentile(image, 99)
+    counts, edges = np.histogram(np.clip(image, 0, top), bins=256)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below, mean_below = np.cumsum(counts), np.cumsum(counts * middles)
+    above, total = below[-1] - below, mean_below[-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (mean_below / below - (total - mean_below) / above) ** 2
+    return float(edges[1:][np.nanargmax(between)])
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Dice coefficient of two masks; 0 where both are empty."""
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    total = first.sum() + second.sum()
+    return float(2 * (first & second).sum() / total) if total else 0.0
+
+
+def correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray) -> float:
+    """Pearson correlation of two images inside a mask."""
+    values = np.corrcoef(first[mask], second[mask])[0, 1]
+    return float(values) if np.isfinite(values) else 0.0
+
+
+def _distance(mask: np.ndarray, voxel_size: float | np.ndarray) -> np.ndarray:
+    """Distance in mm of each voxel of the mask to what is outside; 0 outside."""
+    from scipy import ndimage
+
+    sampling = np.broadcast_to(np.asarray(voxel_size, float), (3,))
+    return ndimage.distance_transform_edt(mask, sampling=sampling).astype(np.float32)
+
+
+def _closed(mask: np.ndarray, radius: float, voxel_size: float | np.ndarray) -> np.ndarray:
+    """Closing by a ball of `radius` mm, away from the image's border."""
+    steps = int(np.ceil(radius / np.min(voxel_size))) + 1
+    padded = np.pad(mask, steps)
+    grown = _distance(~padded, voxel_size) <= radius
+    closed = _distance(grown, voxel_size) > radius
+    return closed[(slice(steps, -steps),) * 3] | mask

@@ -1,0 +1,224 @@
+"""The artefacts behind a prediction, from its model back to the label table, and what its protocol lets each of them see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restresponse.metrics.evidence import Evidence
+
+_NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artefact and what it may have seen.
+
+    Attributes
+    ----------
+    sidecar : its sidecar
+    fit : participants it must be fitted on, these and no others
+    labels, labels_at_most : participants whose labels it must have read, and those it may
+    cohorts : cohorts and label tables whose files may be among its sources
+    may_fit_on_test, may_read_test_labels : whether the protocol declares that leak
+    recomputed : what recomputing it found wrong; empty where all is well, None where there is nothing to recompute
+    """
+
+    sidecar: Path
+    fit: frozenset[str]
+    labels: frozenset[str]
+    labels_at_most: frozenset[str]
+    cohorts: frozenset[str]
+    may_fit_on_test: bool = False
+    may_read_test_labels: bool = False
+    recomputed: str | None = None
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One fold's model: its names, the rows of the config they stand for, and the fold's test participants."""
+
+    protocol: str
+    arm: str
+    model: str
+    fold: str
+    allowed: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    kind: str
+    order: int
+    folds: Mapping[str, frozenset[str]]
+
+    @property
+    def test(self) -> frozenset[str]:
+        """The fold's test participants."""
+        return self.folds[self.fold]
+
+    @property
+    def cohort(self) -> str:
+        """The cohort whose group ICA the protocol gives this fold."""
+        return "all" if self.allowed["group_ica"] == "all" else self.fold
+
+    @property
+    def selection_labels(self) -> str:
+        """The label table that the protocol lets the selection read."""
+        return "all" if self.allowed["selection"] == "all" else self.fold
+
+    @property
+    def components(self) -> bool:
+        """Whether the arm reads maps of components."""
+        return self.settings["input"] == "components"
+
+    @property
+    def select(self) -> bool:
+        """Whether the arm selects components."""
+        return self.components and bool(self.settings.get("select"))
+
+    @property
+    def watches_reported_folds(self) -> bool:
+        """Whether the protocol lets this model see the labels it is reported on: by its epoch or its hyper-parameters."""
+        return self.allowed["hyperparameters" if self.kind == "linear" else "epoch"] == "reported_folds"
+
+    @property
+    def refit(self) -> bool:
+        """Whether the arm's maps are refitted on the selected components; a linear model does that in kernel space."""
+        return self.select and self.kind != "linear" and self.settings.get("maps", "refit") == "refit"
+
+    @property
+    def folder(self) -> str:
+        """Folder of the model; this and the paths below lie in the results folder."""
+        return f"classifier/{self.protocol}/{self.arm}/{self.model}/{self.fold}"
+
+    @property
+    def group_ica(self) -> str:
+        """Sidecar of the group ICA."""
+        return f"group_ica/{self.cohort}/order-{self.order}/components.json"
+
+    @property
+    def kernel(self) -> str:
+        """Sidecar of the kernel of a linear model."""
+        return f"classifier/kernels/{self.cohort}/order-{self.order}/gram.json"
+
+    @property
+    def measures(self) -> str:
+        """Sidecar of the amplitudes that a selection is made from."""
+        return f"components/{self.cohort}/order-{self.order}/measures.json"
+
+    @property
+    def selection(self) -> str:
+        """Sidecar of the group test and the selection."""
+        return f"components/{self.cohort}/order-{self.order}/labels-{self.selection_labels}/components.json"
+
+    def maps(self, participant: str) -> str:
+        """Sidecar of a participant's maps."""
+        name = f"ssc_labels-{self.selection_labels}_p-{self.settings['p']}" if self.refit else "asc"
+        return f"dual_regression/{self.cohort}/order-{self.order}/{name}/{participant}_maps.json"
+
+    @property
+    def views(self) -> list[str]:
+        """The folds whose files the job reads: its own, and those of its repeat where a penalty is chosen on them."""
+        if self.kind == "linear" and self.watches_reported_folds:
+            return [fold for fold in self.folds if fold.split("_")[0] == self.fold.split("_")[0]]
+        return [self.fold]
+
+
+def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
+    """The steps of one classification: model, maps or kernels, selection, group ICA, label table.
+
+    Parameters
+    ----------
+    evidence : of the results folder
+    case : the classification
+    """
+    results, fold, test, order = evidence.results, case.fold, case.test, case.order
+    training = evidence.members_of_table(results / f"folds/labels/{fold}.tsv")
+    labelled = evidence.members_of_table(results / "folds/labels/all.tsv")
+    usable = evidence.usable()
+    left_out = evidence.sidecar(results / case.folder / "model.json").participants("left_out")
+    trained = training - left_out
+    watched = case.watches_reported_folds
+    yield Step(
+        results / case.folder / "model.json",
+        fit=trained,
+        labels=trained,
+        labels_at_most=labelled if watched else training,
+        cohorts=_cohorts_of_model(case),
+        may_read_test_labels=watched,
+    )
+    if case.components:
+        cohort, labels = case.cohort, case.selection_labels
+        ica = usable - (_NOBODY if cohort == "all" else test)
+        leaks = cohort == "all"
+        chosen = (labelled if labels == "all" else training) & usable
+        selecting = {
+            "fit": ica | chosen,
+            "labels": chosen,
+            "labels_at_most": chosen,
+            "cohorts": frozenset({cohort, labels}),
+            "may_fit_on_test": leaks or labels == "all",
+            "may_read_test_labels": labels == "all",
+        }
+        if case.kind == "linear":
+            yield _unlabelled(results / case.kernel, _NOBODY, False, cohort)
+        for participant in sorted(((training | test) - left_out) & usable):
+            path = results / case.maps(participant)
+            yield Step(path, **selecting) if case.refit else _unlabelled(path, ica, leaks, cohort)
+        if case.select:
+            recomputed = _finding(evidence.selection_problem, cohort, order, labels)
+            yield Step(results / case.selection, **selecting, recomputed=recomputed)
+            yield _unlabelled(results / case.measures, ica, leaks, cohort)
+        recomputed = _finding(evidence.eigenvalue_problem, cohort, order)
+        yield _unlabelled(results / case.group_ica, ica, leaks, cohort, recomputed)
+    odd = training ^ (labelled - test)
+    yield Step(
+        results / f"folds/labels/{fold}.json",
+        fit=_NOBODY,
+        labels=training,
+        labels_at_most=training,
+        cohorts=frozenset({fold}),
+        recomputed=f"its participants are not the training part: {', '.join(sorted(odd))}" if odd else "",
+    )
+
+
+def audited_files(cases: Sequence[Classification], participants: Sequence[str]) -> list[str]:
+    """The sidecars and tables that the audit of `cases` reads, within the results folder: the inputs of its job."""
+    files: dict[str, None] = {}
+    for case in cases:
+        own = [f"{case.folder}/model.json", f"{case.folder}/predictions.tsv", f"folds/labels/{case.fold}.json"]
+        if case.components:
+            own += [case.group_ica, *map(case.maps, participants), *([case.kernel] if case.kind == "linear" else [])]
+        if case.select:
+            folder = case.measures.removesuffix("measures.json")
+            table = case.selection.removesuffix(".json") + ".tsv"
+            own += [case.measures, case.selection, table, f"{folder}amplitudes.tsv"]
+        files |= dict.fromkeys(own)
+    return list(files)
+
+
+def _cohorts_of_model(case: Classification) -> frozenset[str]:
+    named = {case.fold}
+    for view in case.views:
+        if case.components:
+            named.add("all" if case.cohort == "all" else view)
+        if case.select:
+            named.add("all" if case.selection_labels == "all" else view)
+    return frozenset(named | ({"all"} if case.watches_reported_folds else set()))
+
+
+def _unlabelled(path: Path, fit: frozenset[str], leaks: bool, cohort: str, recomputed: str | None = None) -> Step:
+    """A step that reads no label."""
+    return Step(path, fit, _NOBODY, _NOBODY, frozenset({cohort}), may_fit_on_test=leaks, recomputed=recomputed)
+
+
+def _finding(check: Callable[..., str | None], *arguments: str | int) -> str:
+    """A recomputation's finding; a file it needs that is gone or broken is a finding too."""
+    try:
+        return check(*arguments) or ""
+    except (OSError, KeyError, ValueError) as error:
+        return f"cannot be recomputed: {error}"
+
+
+def inner_participants(folds: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Everyone named by the inner folds on record in a model's sidecar, trained on or watched."""
+    return frozenset(name for fold in folds for key in ("fitted_on", "watched") for name in fold.get(key) or ())

@@ -1,0 +1,46 @@
+"""The tables of one job: characteristics of the cohort, computing time, stability of the components over folds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from restresponse.metrics.characteristics import write_cohort_table
+from restresponse.metrics.stability import write_stability
+from restresponse.metrics.timing import write_timing
+
+
+def write_tables(
+    *,
+    participants: str | Path,
+    labels: str | Path,
+    inclusion: str | Path,
+    quality: Sequence[str | Path],
+    models: Sequence[str | Path],
+    reference: str | Path,
+    networks: str | Path,
+    fold_components: Sequence[str | Path],
+    scans: Sequence[str],
+    classifications: Sequence[tuple[str, str, str, str]],
+    folds: Sequence[str],
+    characteristics: Sequence[str],
+    cohort_table: str | Path,
+    timing: str | Path,
+    component_stability: str | Path,
+) -> None:
+    """Write the three tables; lists of files follow `scans`, `classifications` and `folds`."""
+    write_cohort_table(
+        participants=participants,
+        labels=labels,
+        quality=dict(zip(scans, quality, strict=True)),
+        inclusion=inclusion,
+        characteristics=characteristics,
+        cohort_table=cohort_table,
+    )
+    write_timing(sidecars=dict(zip(map(tuple, classifications), models, strict=True)), timing=timing)
+    write_stability(
+        reference=reference,
+        networks=networks,
+        folds=dict(zip(folds, fold_components, strict=True)),
+        component_stability=component_stability,
+    )

@@ -1,0 +1,139 @@
+"""Quality of one scan: how much it moved, how stable it is, how well it fits the template, what denoising left of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restresponse.errors import InputError
+from restresponse.files import read_json, read_table, write_json
+
+if TYPE_CHECKING:
+    import pandas
+
+LEAST_SIGNAL = (
+    0.2  # of the brain's median: a voxel whose mean is below has dropped out or lies outside the field of view
+)
+MEASURES = (
+    "mean_framewise_displacement",
+    "maximum_framewise_displacement",
+    "mean_dvars",
+    "mean_std_dvars",
+    "tsnr",
+    "coverage",
+    "overlap",
+    "dof_bandpass",
+    "dof_residual",
+    "n_outliers",
+    "n_volumes",
+)
+
+
+def signal_mask(mean: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Voxels of the brain in which a scan has signal: its mean in time is above a fifth of the brain's median.
+
+    Parameters
+    ----------
+    mean : (n_x, n_y, n_z) array, the scan's mean in time
+    brain : (n_x, n_y, n_z) bool array, the template's brain
+
+    Returns
+    -------
+    (n_x, n_y, n_z) bool array
+    """
+    inside = mean[brain & (mean > 0)]
+    return brain & (mean > LEAST_SIGNAL * np.median(inside)) if inside.size else np.zeros_like(brain)
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Dice coefficient of two masks, 0 to 1; 0 where both are empty."""
+    total = int(first.sum()) + int(second.sum())
+    return 2 * int((first & second).sum()) / total if total else 0.0
+
+
+def temporal_snr(mean: np.ndarray, deviation: np.ndarray, signal: np.ndarray) -> float:
+    """Median over the signal mask's voxels of mean / standard deviation in time; voxels that do not vary are left out."""
+    varying = signal & (deviation > 0)
+    return float(np.median(mean[varying] / deviation[varying])) if varying.any() else np.nan
+
+
+def motion_measures(table: pandas.DataFrame) -> dict[str, float]:
+    """Mean and greatest framewise displacement (mm), mean DVARS and standardised DVARS of a confounds table."""
+    displacement = table["framewise_displacement"]
+    found = {
+        "mean_framewise_displacement": float(displacement.mean()),
+        "maximum_framewise_displacement": float(displacement.max()),
+    }
+    for name in ("dvars", "std_dvars"):
+        if name in table.columns:
+            found[f"mean_{name}"] = float(table[name].mean())
+    return found
+
+
+def measure_scan(
+    image: str | Path,
+    own_mask: str | Path,
+    confounds: str | Path,
+    record: str | Path,
+    denoised_record: str | Path,
+    group_mask: str | Path,
+    measures: str | Path,
+    registration: str | Path,
+    motion: str | Path,
+    *,
+    scan: str,
+    participant: str,
+) -> None:
+    """Measure one scan and draw its two figures.
+
+    Parameters
+    ----------
+    image : preprocessed image on the grid (smoothed, not denoised)
+    own_mask : the scan's own brain mask, made before any template mask, carried to the grid
+    confounds : its confounds table
+    record, denoised_record : JSON records of preprocessing and of denoising
+    group_mask : the template's brain on the grid
+    measures : JSON to write: every measure of `MEASURES` (null where it could not be taken) and `failed`, the reason or null
+    registration, motion : PNG figures to write; of a failed scan they show the reason
+    scan, participant : names for the record
+    """
+    import nibabel as nib
+
+    from restresponse.quality.figures import draw_failure, draw_motion, draw_registration
+
+    before, denoised = read_json(record), read_json(denoised_record)
+    content: dict[str, Any] = {"scan": scan, "participant_id": participant, "status": "done", "failed": None}
+    content |= dict.fromkeys(MEASURES)
+    content |= {name: denoised[name] for name in MEASURES if name in denoised}
+    try:
+        if before.get("status") == "failed" or Path(image).stat().st_size == 0:
+            raise InputError(before.get("reason") or "preprocessing failed without a reason")
+        brain = np.asarray(nib.load(group_mask).dataobj) > 0
+        own = np.asarray(nib.load(own_mask).dataobj) > 0
+        series = np.asarray(nib.load(image).dataobj, dtype=np.float32)
+        table = read_table(confounds)
+        if series.shape[:3] != brain.shape or own.shape != brain.shape:
+            raise InputError(
+                f"the image is {series.shape} and its mask {own.shape}; expected the grid {brain.shape}: "
+                f"remove results/functional/{scan} and run again"
+            )
+        mean, deviation = series.mean(axis=3, dtype=np.float64), series.std(axis=3, dtype=np.float64)
+        signal = signal_mask(mean, brain)
+        content |= motion_measures(table)
+        content |= {
+            "n_volumes": series.shape[3],
+            "tsnr": temporal_snr(mean, deviation, signal),
+            "coverage": float(signal.sum() / brain.sum()),
+            "overlap": dice(own, brain),
+        }
+        draw_registration(registration, mean, brain, own, title=scan)
+        draw_motion(motion, table, series[signal], denoised.get("outlier_volumes", []), title=scan)
+        if denoised.get("status") == "failed":
+            content |= {"status": "failed", "failed": denoised.get("reason")}
+    except InputError as error:
+        content |= {"status": "failed", "failed": str(error)}
+        draw_failure(registration, title=scan, reason=str(error))
+        draw_failure(motion, title=scan, reason=str(error))
+    write_json(measures, content)

@@ -1,0 +1,142 @@
+"""The methods text: sentences from the run's own records, so that nothing is claimed that did not run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from restresponse.files import read_json
+
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])")
+
+
+def merge_sentences(records: Sequence[Sequence[str]], noun: str) -> list[str]:
+    """Sentences of several records as one text.
+
+    Sentences that differ in numbers alone become one, with the range of each number; a sentence that not every record
+    has says in how many it is.
+
+    Parameters
+    ----------
+    records : the sentences of each record, in order
+    noun : what a record is of (`scan`, `T1w image`)
+    """
+    groups: dict[str, list[str]] = {}
+    for sentences in records:
+        for sentence in dict.fromkeys(sentences):
+            groups.setdefault(_NUMBER.sub("#", sentence), []).append(sentence)
+    merged = []
+    for sentences in groups.values():
+        numbers = [_NUMBER.findall(sentence) for sentence in sentences]
+        ranges = iter([_range(column) for column in zip(*numbers, strict=True)])
+        text = _NUMBER.sub(lambda _: next(ranges), sentences[0])  # noqa: B023 used before the next turn
+        count = len(sentences)
+        merged.append(text if count == len(records) else f"{text.rstrip('.')} (in {count} of {len(records)} {noun}s).")
+    return merged
+
+
+def preprocessing_methods(
+    anatomical: Sequence[str | Path], functional: Sequence[str | Path], denoised: Sequence[str | Path]
+) -> list[str]:
+    """What the records of the T1w images, of preprocessing and of denoising say was done; failed ones say nothing."""
+    text = []
+    for paths, noun in ((anatomical, "T1w image"), (functional, "scan"), (denoised, "scan")):
+        records = [read_json(path) for path in paths]
+        done = [record.get("methods") or [] for record in records if record.get("status") == "done"]
+        text += merge_sentences(done, noun)
+    return text
+
+
+def analysis_methods(
+    group_ica: Mapping[str, Any],
+    reductions: Sequence[Mapping[str, Any]],
+    selection: Mapping[str, Any],
+    models: Mapping[tuple[str, str, str, str], Mapping[str, Any]],
+    config: Mapping[str, Any],
+) -> list[str]:
+    """Sentences for group ICA to metrics, from the sidecars and the settings that the jobs were given.
+
+    Parameters
+    ----------
+    group_ica : sidecar of cohort `all`
+    reductions : sidecars of the participants' reductions
+    selection : sidecar of the group test of cohort `all`
+    models : sidecar of each (protocol, arm, model, fold)
+    config : the config of the run
+    """
+    parameters = group_ica["parameters"]
+    kept = sorted({record["n_dimensions"] for record in reductions if record.get("n_dimensions")})
+    text = [
+        f"Group ICA: each participant's denoised series was demeaned and scaled to unit norm in every voxel and reduced to "
+        f"{_span(kept)} dimensions by its leading temporal eigenvectors (up to {reductions[0]['parameters']['reduction']} asked for). "
+        f"The stacked reductions were brought to {parameters['n_components']} dimensions by an exact group PCA and decomposed "
+        f"by symmetric FastICA (tanh), {group_ica['n_restarts']} seeded starts clustered as in ICASSO, the centrotypes polished on all voxels "
+        f"(least stability {min(group_ica['stability']):.2f} with everyone). It was fitted on everyone and, separately, on "
+        "the training participants of each fold.",
+        "Dual regression: the group maps were regressed on each scan (spatial), and the resulting time courses, "
+        + ("scaled to unit variance" if config["dual_regression"]["normalise_time_courses"] else "demeaned alone")
+        + ", on its voxels (temporal), which gave one map a component and participant.",
+        f"Components: a participant's amplitude is the mean of its map where the group map is beyond |z| = "
+        f"{config['components']['threshold']:g}; amplitudes of responders and non-responders were compared by Welch's t "
+        f"({_thresholds(selection)}) with false discovery rates and permutation p values of the largest |t|.",
+    ]
+    text += _model_sentences(models, config)
+    repeats, folds = config["folds"]["repeats"], config["folds"]["n_folds"]
+    interval = (
+        "of the mean of fold AUCs by Nadeau and Bengio's corrected variance, of the others by"
+        if repeats > 1
+        else "by"
+    )
+    text.append(
+        f"Metrics: {folds}-fold cross-validation by participant, stratified by response"
+        + (f", repeated {repeats} times" if repeats > 1 else "")
+        + f". The headline AUC is the mean of the fold AUCs; thresholded metrics (score of 0.5) are pooled over folds. "
+        f"Intervals ({config['metrics']['confidence']:.0%}) {interval} {config['metrics']['resamples']:,} resamples of participants "
+        "within each response group; differences of protocols resample the same participants in both."
+    )
+    return text
+
+
+def _model_sentences(
+    models: Mapping[tuple[str, str, str, str], Mapping[str, Any]], config: Mapping[str, Any]
+) -> list[str]:
+    text = []
+    for name, settings in config["classifier"]["models"].items():
+        used = {key: facts for key, facts in models.items() if key[2] == name}
+        if not used:
+            continue
+        arms = ", ".join(dict.fromkeys(key[1] for key in used))
+        how = sorted({str(facts["hyperparameters"]) for facts in used.values() if facts.get("hyperparameters")})
+        chosen = f" Hyper-parameters: {'; '.join(how)}." if how else ""
+        if settings["kind"] == "network":
+            counts = sorted({facts["n_parameters"] for facts in used.values()})
+            text.append(
+                f"Classifier {name} (arms {arms}): a 3D convolutional network, preset {settings['preset']} with "
+                f"{_span(counts)} trainable parameters, trained by Adam (learning rate {settings['learning_rate']:g}, epsilon "
+                f"{settings['epsilon']:g}), dropout {settings['dropout']:g}, batches of {settings['batch_size']}, at most "
+                f"{settings['epochs']} epochs, binary cross-entropy." + chosen
+            )
+        else:
+            text.append(
+                f"Classifier {name} (arms {arms}): logistic ridge regression on the participants' kernel, inverse penalty "
+                f"chosen from {', '.join(f'{value:g}' for value in settings['penalties'])}." + chosen
+            )
+    return text
+
+
+def _thresholds(selection: Mapping[str, Any]) -> str:
+    chance = selection.get("expected_by_chance") or {}
+    return "; ".join(f"p < {p} passes {count:.1f} components by chance" for p, count in chance.items()) or "no selection"
+
+
+def _range(column: Sequence[str]) -> str:
+    values = sorted(set(column), key=float)
+    return values[0] if len(values) == 1 else f"{values[0]}–{values[-1]}"
+
+
+def _span(values: Sequence[int]) -> str:
+    if not values:
+        return "no"
+    return f"{values[0]:,}" if values[0] == values[-1] else f"{values[0]:,} to {values[-1]:,}"

@@ -1,0 +1,128 @@
+# Per protocol, arm, model and fold: choose, train, predict. What a protocol may see is which files its rules are given.
+from restresponse.classifier.protocols import (
+    config_row,
+    linear_files,
+    linear_views,
+    most_volumes,
+    network_files,
+    network_memory,
+)
+
+
+rule classifier_kernel:
+    input:
+        mask="results/quality/group_mask.nii.gz",
+        maps=expand(
+            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_maps.npy", participant=PARTICIPANTS
+        ),
+    output:
+        gram="results/classifier/kernels/{cohort}/order-{order}/gram.npy",
+        sums="results/classifier/kernels/{cohort}/order-{order}/sums.npy",
+        record="results/classifier/kernels/{cohort}/order-{order}/gram.json",
+    log:
+        "results/logs/classifier_kernel/{cohort}_{order}.log",
+    benchmark:
+        "results/benchmarks/classifier_kernel/{cohort}_{order}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=4000,
+    params:
+        settings={"participants": PARTICIPANTS, "voxel_size": config["classifier"]["voxel_size"]},
+        code=code_of("classifier.kernel"),
+    script:
+        "../scripts/classifier_kernel.py"
+
+
+rule classifier_volumes:
+    input:
+        bold=lambda w: [
+            f"results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"
+            for scan in SCANS_OF[w.participant]
+        ],
+        inclusion="results/quality/inclusion.tsv",
+        mask="results/quality/group_mask.nii.gz",
+    output:
+        volumes="results/classifier/volumes/{participant}.npy",
+        record="results/classifier/volumes/{participant}.json",
+    log:
+        "results/logs/classifier_volumes/{participant}.log",
+    benchmark:
+        "results/benchmarks/classifier_volumes/{participant}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=2000,
+    params:
+        scans=lambda w: SCANS_OF[w.participant],
+        settings={"n_volumes": most_volumes(PLAN), "voxel_size": config["classifier"]["voxel_size"]},
+        code=code_of("classifier.volumes"),
+    script:
+        "../scripts/classifier_volumes.py"
+
+
+rule classifier_network:
+    input:
+        unpack(lambda w: network_files(PLAN, PARTICIPANTS, w)),
+    output:
+        predictions="results/classifier/{protocol}/{arm}/{model}/{fold}/predictions.tsv",
+        history="results/classifier/{protocol}/{arm}/{model}/{fold}/history.tsv",
+        network="results/classifier/{protocol}/{arm}/{model}/{fold}/model.keras",
+        sidecar="results/classifier/{protocol}/{arm}/{model}/{fold}/model.json",
+    log:
+        "results/logs/classifier_network/{protocol}_{arm}_{model}_{fold}.log",
+    benchmark:
+        "results/benchmarks/classifier_network/{protocol}_{arm}_{model}_{fold}.tsv"
+    wildcard_constraints:
+        model=one_of(NETWORKS),
+    container:
+        CONTAINERS["gpu" if config["classifier"]["gpu"] else "python"]
+    resources:
+        mem_mb=lambda w: network_memory(config, len(PARTICIPANTS), w),
+        gpu=config["classifier"]["gpu"],
+    params:
+        row=lambda w: config_row(PLAN, w),
+        settings={
+            "participants": PARTICIPANTS,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "voxel_size": config["classifier"]["voxel_size"],
+            "gpu": config["classifier"]["gpu"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+        },
+        code=code_of("classifier.network_fold"),
+    script:
+        "../scripts/classifier_network.py"
+
+
+rule classifier_linear:
+    input:
+        unpack(lambda w: linear_files(PLAN, PARTICIPANTS, w)),
+    output:
+        predictions="results/classifier/{protocol}/{arm}/{model}/{fold}/predictions.tsv",
+        coefficients="results/classifier/{protocol}/{arm}/{model}/{fold}/model.npz",
+        sidecar="results/classifier/{protocol}/{arm}/{model}/{fold}/model.json",
+    log:
+        "results/logs/classifier_linear/{protocol}_{arm}_{model}_{fold}.log",
+    benchmark:
+        "results/benchmarks/classifier_linear/{protocol}_{arm}_{model}_{fold}.tsv"
+    wildcard_constraints:
+        model=one_of(LINEARS),
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1500,
+    params:
+        row=lambda w: config_row(PLAN, w),
+        settings={
+            "participants": PARTICIPANTS,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+        },
+        views=lambda w: linear_views(PLAN, w),
+        code=code_of("classifier.linear_fold"),
+    script:
+        "../scripts/classifier_linear.py"

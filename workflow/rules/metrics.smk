@@ -1,0 +1,129 @@
+# Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
+from restresponse.metrics.chain import Classification, audited_files
+
+AUDITED = audited_files(
+    [
+        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {})
+        for key in CLASSIFICATIONS
+        for order in ORDERS
+    ],
+    PARTICIPANTS,
+)
+
+
+rule metrics_predictions:
+    input:
+        files=["results/classifier/{}/{}/{}/{}/predictions.tsv".format(*key) for key in CLASSIFICATIONS],
+        folds="results/folds/folds.tsv",
+        labels="results/dataset/labels.tsv",
+        training=expand("results/folds/labels/{fold}.tsv", fold=FOLDS),
+    output:
+        "results/metrics/predictions.tsv",
+    log:
+        "results/logs/metrics_predictions.log",
+    benchmark:
+        "results/benchmarks/metrics_predictions.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        classifications=CLASSIFICATIONS,
+        folds=FOLDS,
+        code=code_of("metrics.collect"),
+    script:
+        "../scripts/metrics_predictions.py"
+
+
+rule metrics_scores:
+    input:
+        predictions="results/metrics/predictions.tsv",
+    output:
+        metrics="results/metrics/metrics.tsv",
+        optimism="results/metrics/optimism.tsv",
+    log:
+        "results/logs/metrics_scores.log",
+    benchmark:
+        "results/benchmarks/metrics_scores.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        settings={
+            "protocols": PLAN.protocols,
+            "arms": PLAN.arms,
+            "models": PLAN.models,
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+            "seed": config["seed"],
+        },
+        code=code_of("metrics.optimism"),
+    script:
+        "../scripts/metrics_scores.py"
+
+
+rule metrics_audit:
+    input:
+        expand("results/{file}", file=AUDITED),
+        expand("results/folds/labels/{labels}.tsv", labels=COHORTS),
+        expand("results/group_ica/participants/{participant}_reduced.npy", participant=PARTICIPANTS),
+        [f"results/group_ica/gram/{a}_{b}.npy" for a in TILES for b in TILES if a <= b],
+        "results/folds/folds.tsv",
+        "results/quality/inclusion.tsv",
+    output:
+        "results/metrics/audit.tsv",
+    log:
+        "results/logs/metrics_audit.log",
+    benchmark:
+        "results/benchmarks/metrics_audit.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        settings={
+            "classifications": CLASSIFICATIONS,
+            "protocols": PLAN.protocols,
+            "arms": PLAN.arms,
+            "models": PLAN.models,
+            "order": ORDERS[0],
+            "members": TILES,
+        },
+        code=code_of("metrics.audit"),
+    script:
+        "../scripts/metrics_audit.py"
+
+
+rule metrics_tables:
+    input:
+        participants="results/dataset/participants.tsv",
+        labels="results/folds/labels/all.tsv",
+        inclusion="results/quality/inclusion.tsv",
+        quality=expand("results/quality/{scan}.json", scan=SCANS),
+        models=["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
+        reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
+        networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
+        fold_components=expand("results/group_ica/{fold}/order-{order}/components.npy", fold=FOLDS, order=ORDERS[0]),
+    output:
+        cohort_table="results/metrics/cohort_table.tsv",
+        timing="results/metrics/timing.tsv",
+        component_stability="results/metrics/component_stability.tsv",
+    log:
+        "results/logs/metrics_tables.log",
+    benchmark:
+        "results/benchmarks/metrics_tables.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        settings={
+            "scans": list(SCANS),
+            "classifications": CLASSIFICATIONS,
+            "folds": FOLDS,
+            "characteristics": config["metrics"]["characteristics"],
+        },
+        code=code_of("metrics.tables"),
+    script:
+        "../scripts/metrics_tables.py"

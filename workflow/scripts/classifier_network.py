@@ -1,0 +1,14 @@
+"""Train one fold's network and predict its test participants."""
+
+from restresponse.adapter import job
+
+with job(snakemake):
+    from restresponse.classifier.network_fold import train_fold
+
+    train_fold(
+        **dict(snakemake.input),
+        fold=snakemake.wildcards.fold,
+        **snakemake.params.row,
+        **snakemake.params.settings,
+        **dict(snakemake.output),
+    )

@@ -1,0 +1,13 @@
+"""Measure the quality of one scan and draw its figures."""
+
+from restresponse.adapter import job  # first: sets one BLAS thread
+
+with job(snakemake):
+    from restresponse.quality.measures import measure_scan
+
+    measure_scan(
+        *snakemake.input,
+        *snakemake.output,
+        scan=snakemake.wildcards.scan,
+        participant=snakemake.params.participant,
+    )
