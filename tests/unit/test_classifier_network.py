@@ -8,6 +8,7 @@ from restresponse.classifier.inputs import ClassifierGrid, Samples, read_channel
 from restresponse.classifier.network import prepare
 from restresponse.classifier.network_fold import train_fold
 from restresponse.classifier.training import predict, train
+from restresponse.components.selection import group_test, select
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_array
 from restresponse.grid import brain_mask, grid, resample
@@ -104,6 +105,24 @@ def test_watching_keeps_the_best_epochs_weights_and_stops_when_patience_ends():
     np.testing.assert_array_equal(kept, predict(alone.model, samples, cohort.names[8:], 4))
 
 
+def test_recorded_loss_is_the_mean_over_all_participants_of_the_epoch():
+    from restresponse.classifier.network import compiled
+    from restresponse.classifier.scores import log_loss
+
+    cohort = Cohort.of(6, 5)
+    samples = Samples(dict(zip(cohort.names, cohort.maps, strict=True)), cohort.mask, cohort.names)
+    response = dict(zip(cohort.names, cohort.response, strict=True))
+    settings = VOXNET | {"learning_rate": 1e-12, "dropout": 0.0}  # weights that stay as they were drawn
+    found = train(samples, cohort.names, response, settings, epochs=1, seed=7).losses[0]
+    model, order = compiled(settings, samples.shape, 7), np.random.default_rng(7).permutation(11)
+    expected = 0.0
+    for positions in (order[:4], order[4:8], order[8:]):
+        batch = samples.batch([cohort.names[i] for i in positions])
+        scores = np.asarray(model(batch, training=True))[:, 0]
+        expected += log_loss(cohort.response[positions], scores) * len(positions) / 11
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_training_loss_falls():
     cohort = Cohort.of(effect=1.0)
     samples = Samples(dict(zip(cohort.names, cohort.maps, strict=True)), cohort.mask, cohort.names)
@@ -149,8 +168,6 @@ def test_inner_selection_follows_inner_training_labels_alone(cohort):
     _, _, facts, _ = run(cohort, "clean", "ssc")
     for row in facts["inner_folds"]:
         inside = np.array([cohort.names.index(name) for name in row["fitted_on"]])
-        from restresponse.components.selection import group_test, select
-
         expected, _ = select(group_test(cohort.amplitudes[inside], cohort.response[inside])["p"], 0.1)
         np.testing.assert_array_equal(np.array(row["selected"]) - 1, expected)
 

@@ -276,3 +276,27 @@ def test_a_dataset_beside_the_results_is_accepted(config, tmp_path):
     for bids_dir in ("bids", "results-bids", str(tmp_path.parent / "bids")):
         config["dataset"]["bids_dir"] = bids_dir
         assert validate(config, tmp_path)["dataset"]["bids_dir"] == bids_dir
+
+
+def rows_of(part: dict, path: str = "") -> Iterator[str]:
+    """The rows of config/README.md that the schema asks for."""
+    for key, inner in part.get("properties", {}).items():
+        inner = inner if "$ref" not in inner else schema()["$defs"][inner["$ref"].rsplit("/", 1)[1]]
+        if "properties" in inner:
+            yield from rows_of(inner, f"{path}{key}.")
+        else:
+            default = "see below" if "patternProperties" in inner else f"`{yaml_of(inner['default'])}`"
+            choices = f" One of {', '.join(f'`{choice}`' for choice in inner['enum'])}." if "enum" in inner else ""
+            yield f"| `{path}{key}` | {default} | {inner['description'].replace('|', chr(92) + '|')}{choices} |"
+
+
+def yaml_of(value: object) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+
+
+def test_the_prose_has_every_key_with_its_default_and_its_meaning():
+    text = (ROOT / "config" / "README.md").read_text()
+    wanted = [*rows_of(schema()), *(row for part in schema()["$defs"].values() for row in rows_of(part))]
+    assert not [row for row in wanted if row not in text]
+    given = [line for line in text.splitlines() if line.startswith("| `") and line.count(" | ") == 2]
+    assert not set(given) - set(wanted), "rows of keys that the schema does not have"

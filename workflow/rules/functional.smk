@@ -1,6 +1,41 @@
 # BOLD: slice timing, realignment, coregistration, one resampling to MNI, smoothing; then denoising.
 
 
+rule functional_preprocess:
+    input:
+        bold=of_scan("bold"),
+        T1w=expand("results/anatomical/{anat}/{anat}_desc-preproc_T1w.nii.gz", anat=of_scan("anat")),
+        brain_mask=expand("results/anatomical/{anat}/{anat}_desc-brain_mask.nii.gz", anat=of_scan("anat")),
+        affine=expand("results/anatomical/{anat}/{anat}_from-T1w_to-MNI152_affine.mat", anat=of_scan("anat")),
+        warp=expand("results/anatomical/{anat}/{anat}_from-T1w_to-MNI152_warp.nii.gz", anat=of_scan("anat")),
+        GM_MNI=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-GM_probseg.nii.gz", anat=of_scan("anat")),
+        WM_MNI=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-WM_probseg.nii.gz", anat=of_scan("anat")),
+        CSF_MNI=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-CSF_probseg.nii.gz", anat=of_scan("anat")),
+        record=expand("results/anatomical/{anat}/{anat}.json", anat=of_scan("anat")),
+    output:
+        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
+        mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",
+        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
+        confounds_facts="results/functional/{scan}/{scan}_desc-confounds_timeseries.json",
+        record="results/functional/{scan}/{scan}.json",
+    log:
+        "results/logs/functional_preprocess/{scan}.log",
+    benchmark:
+        "results/benchmarks/functional_preprocess/{scan}.tsv"
+    container:
+        CONTAINERS["python"]
+    threads: 1
+    resources:
+        mem_mb=4000,
+    params:
+        repetition_time=of_scan("repetition_time"),
+        slice_times=of_scan("slice_timing"),
+        settings={key: config["functional"][key] for key in ("engine", "voxel_size", "slice_timing", "smoothing_fwhm")},
+        code=code_of("functional.preprocess"),
+    script:
+        "../scripts/functional_preprocess.py"
+
+
 rule functional_denoise:
     input:
         image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",

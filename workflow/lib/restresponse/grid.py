@@ -42,7 +42,9 @@ def template_image(name: str, voxel_size: float) -> np.ndarray:
     import nibabel as nib
 
     file = "t1" if name == "brain" else {"T1w": "t1", "GM": "gm", "WM": "wm"}[name]
-    image = nib.as_closest_canonical(nib.load(_template_folder() / f"mni_icbm152_{file}_tal_nlin_sym_09a_converted.nii.gz"))
+    image = nib.as_closest_canonical(
+        nib.load(_template_folder() / f"mni_icbm152_{file}_tal_nlin_sym_09a_converted.nii.gz")
+    )
     data = np.asarray(image.dataobj, np.float32)
     data /= data.max()
     if name == "brain":

@@ -71,13 +71,15 @@ def train(
     watched_losses: list[float] = []
     best_weights = None
     for epoch in range(1, epochs + 1):
-        order = [training[index] for index in generator.permutation(len(training))]
-        model.reset_metrics()
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
+        order = generator.permutation(len(training))
+        loss = 0.0
+        # As even as can be: a last batch of one participant would be normalised by itself.
+        for positions in np.array_split(order, -(-len(order) // size)):
+            batch = [training[position] for position in positions]
             truth = np.array([[response[participant]] for participant in batch], np.float32)
-            # Keras gives the mean over the epoch so far.
-            loss = float(model.train_on_batch(samples.batch(batch), truth, return_dict=True)["loss"])
+            model.reset_metrics()  # whether train_on_batch does this itself differs between versions of Keras
+            found = model.train_on_batch(samples.batch(batch), truth, return_dict=True)
+            loss += float(found["loss"]) * len(batch) / len(order)
         if not np.isfinite(loss):
             raise InputError(
                 f"the training loss is {loss} in epoch {epoch}; expected a finite number: lower the model's learning_rate"

@@ -70,7 +70,9 @@ def read_dataset(bids_dir: str | Path, settings: Mapping[str, Any]) -> Dataset:
     runs = _runs(root, images, settings, problems)
     aside = _set_aside([image for image in images if image.suffix == "bold"], runs, settings["set_aside"], problems)
     if runs and len(aside) == len(runs):
-        problems.add("dataset.set_aside", f"all {len(runs)} scans are set aside; expected scans to read: shorten the list")
+        problems.add(
+            "dataset.set_aside", f"all {len(runs)} scans are set aside; expected scans to read: shorten the list"
+        )
     runs = [run for run in runs if run.stem not in aside]
 
     _check_known([run.participant for run in runs], participants, root, problems)

@@ -15,11 +15,10 @@ import nibabel as nib
 import numpy as np
 
 from restresponse import __version__, grid
-from restresponse.engines import TISSUES, Engine, EngineFailure, Normalisation, Realignment, greedy, niimath
+from restresponse.engines import TISSUES, Engine, EngineFailure, Normalisation, Realignment, greedy, niimath, warps
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
 from restresponse.engines import tissues as tissue_maps
-from restresponse.engines import warps
 from restresponse.files import read_json, write_json
 
 REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
@@ -38,7 +37,9 @@ class Embedded(Engine):
             "The head was registered to the MNI152 template by an affine transform (niimath), and the brain was separated "
             "from skull and neck by thresholding and morphology near the template's brain."
         )
-        with self.step("brain extraction", "niimath", niimath.VERSION, {"registration": "affine, fast cost"}, method) as facts:
+        with self.step(
+            "brain extraction", "niimath", niimath.VERSION, {"registration": "affine, fast cost"}, method
+        ) as facts:
             self._write("template.nii", self._template["T1w"], self._affine)
             self._run(
                 niimath.Affine(in_file=self._name(t1w), base="template.nii", matrix="head.json", out_file="head.nii")
@@ -132,7 +133,10 @@ class Embedded(Engine):
         self._write("grid2.nii", np.zeros(self._template["T1w"].shape, np.uint8), self._affine)
         transforms = [self._name(normalisation.warp)] if normalisation.warp else []
         interface = greedy.Reslice(
-            grid="grid2.nii", moving=self._name(image), out_file=name, transforms=[*transforms, self._name(normalisation.affine)]
+            grid="grid2.nii",
+            moving=self._name(image),
+            out_file=name,
+            transforms=[*transforms, self._name(normalisation.affine)],
         )
         return self._run(interface)
 
@@ -146,9 +150,7 @@ class Embedded(Engine):
             return self._run(niimath.SliceTiming(in_file=self._name(bold), out_file="timed.nii", **inputs))
 
     def realign(self, bold: Path) -> Realignment:
-        method = (
-            "Head motion was estimated by rigid registration of each volume to a median of motion-corrected volumes (niimath)."
-        )
+        method = "Head motion was estimated by rigid registration of each volume to a median of motion-corrected volumes (niimath)."
         inputs = {"reference": "median of motion-corrected volumes", "degrees_of_freedom": 6}
         with self.step("realignment", "niimath", niimath.VERSION, inputs, method) as facts:
             image = nib.load(bold)
@@ -156,7 +158,9 @@ class Embedded(Engine):
             series = self._plain(bold, "series.nii")
             plain = nib.load(series).affine
             self._run(
-                niimath.Realignment(in_file="series.nii", reference="reference_plain.nii", facts="steady.json", out_file="motion.1D")
+                niimath.Realignment(
+                    in_file="series.nii", reference="reference_plain.nii", facts="steady.json", out_file="motion.1D"
+                )
             )
             facts["volumes_before_steady_state"] = read_json(self.folder / "steady.json")["dummy_scans"]
             middle = (np.array(image.shape[:3]) - 1) / 2
@@ -200,11 +204,17 @@ class Embedded(Engine):
             for start in ("shifted", "headers") if far else ("headers", "shifted"):
                 self._run(
                     greedy.LinearRegistration(
-                        fixed="fixed.nii", moving="moving.nii", initial=f"{start}.mat", out_file=f"from_{start}.mat", **inputs
+                        fixed="fixed.nii",
+                        moving="moving.nii",
+                        initial=f"{start}.mat",
+                        out_file=f"from_{start}.mat",
+                        **inputs,
                     )
                 )
                 found = np.loadtxt(self.folder / f"from_{start}.mat")
-                overlap = masking.dice(self._onto(moved_mask, t1w, np.linalg.inv(found), moved.affine) > 0.5, fixed_mask)
+                overlap = masking.dice(
+                    self._onto(moved_mask, t1w, np.linalg.inv(found), moved.affine) > 0.5, fixed_mask
+                )
                 best = max(best, (overlap, start))
                 if overlap > 0.8:
                     break
@@ -255,7 +265,9 @@ class Embedded(Engine):
     def smooth(self, series: Path, fwhm: float) -> Path:
         method = f"The images were smoothed with a Gaussian kernel of {fwhm:g} mm full width at half maximum (niimath)."
         with self.step("smoothing", "niimath", niimath.VERSION, {"fwhm": fwhm}, method):
-            return self._run(niimath.Smoothing(in_file=self._name(series), sigma=fwhm / _FULL_WIDTH, out_file="smooth.nii"))
+            return self._run(
+                niimath.Smoothing(in_file=self._name(series), sigma=fwhm / _FULL_WIDTH, out_file="smooth.nii")
+            )
 
     @cached_property
     def _template(self) -> dict[str, np.ndarray]:
@@ -294,6 +306,7 @@ class Embedded(Engine):
         plain[:3, 3] = -zooms * (np.array(header.get_data_shape()[:3]) - 1) / 2
         header.set_sform(plain, code=1)
         header.set_qform(plain, code=1)
+        header.set_data_offset(header.single_vox_offset)  # nibabel forgets it on loading; the bytes stay where they are
         with target.open("r+b") as stream:
             stream.write(header.binaryblock)
         return target
@@ -330,10 +343,14 @@ class Embedded(Engine):
             if "Return code: -9" in said or "Return code: 137" in said or "bad_alloc" in said:
                 raise MemoryError(f"{type(interface).__name__} was killed or ran out of memory:\n{said}") from error
             if shutil.disk_usage(self.folder).free < _LEAST_DISK:
-                raise OSError(errno.ENOSPC, f"no space left where {type(interface).__name__} writes", str(self.folder)) from error
+                raise OSError(
+                    errno.ENOSPC, f"no space left where {type(interface).__name__} writes", str(self.folder)
+                ) from error
             raise EngineFailure(f"{type(interface).__name__} failed: {_last_words(said)}") from error
         if not target.exists():
-            raise EngineFailure(f"{type(interface).__name__} ended without its output {target.name}: {interface.cmdline}")
+            raise EngineFailure(
+                f"{type(interface).__name__} ended without its output {target.name}: {interface.cmdline}"
+            )
         return target
 
 

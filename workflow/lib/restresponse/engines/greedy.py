@@ -7,13 +7,30 @@ which an interface runs, for greedy splits its command at spaces.
 from __future__ import annotations
 
 import importlib.metadata
-import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, SimpleInterface, TraitedSpec, isdefined, traits
 
 VERSION = importlib.metadata.version("picsl-greedy")
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Send what greedy's C code prints, hundreds of lines, to a file: it does not go through Python's streams."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        with log.open("w") as stream:
+            os.dup2(stream.fileno(), 1)
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 class _Output(TraitedSpec):
@@ -40,11 +57,12 @@ class Greedy(SimpleInterface):
     def _run_interface(self, runtime: Any) -> Any:
         from picsl_greedy import Greedy3D
 
-        said = io.StringIO()
-        try:
-            Greedy3D().execute(self.cmdline, out=said, err=said)
-        except Exception as error:
-            raise RuntimeError(f"greedy {self.cmdline}\n{said.getvalue()[-2000:]}\n{error}") from error
+        log = Path(runtime.cwd) / f"{Path(self.inputs.out_file).name}.log"
+        with _quiet(log):
+            try:
+                Greedy3D().execute(self.cmdline)
+            except Exception as error:
+                raise RuntimeError(f"greedy {self.cmdline}\n{error}") from error
         self._results["out_file"] = str(Path(runtime.cwd) / self.inputs.out_file)
         self._results["command"] = self.cmdline
         return runtime
@@ -67,7 +85,7 @@ class LinearRegistration(Greedy):
 
     input_spec = _RigidInput
 
-    def arguments(self) -> list[str]:  # noqa: D102
+    def arguments(self) -> list[str]:
         inputs = self.inputs
         words = ["-a", f"-dof {inputs.degrees_of_freedom}", f"-m {inputs.metric}", f"-n {inputs.iterations}"]
         words += [f"-seed {inputs.seed}", f"-i {inputs.fixed} {inputs.moving}"]
@@ -91,7 +109,7 @@ class DeformableRegistration(Greedy):
 
     input_spec = _DeformableInput
 
-    def arguments(self) -> list[str]:  # noqa: D102
+    def arguments(self) -> list[str]:
         inputs = self.inputs
         words = [f"-i {inputs.fixed} {inputs.moving}", f"-it {inputs.initial}", f"-m {inputs.metric}"]
         return [*words, f"-n {inputs.iterations}", f"-s {inputs.smoothing}", f"-o {inputs.out_file}"]
@@ -110,7 +128,12 @@ class Reslice(Greedy):
 
     input_spec = _ResliceInput
 
-    def arguments(self) -> list[str]:  # noqa: D102
+    def arguments(self) -> list[str]:
         inputs = self.inputs
-        words = [f"-rf {inputs.grid}", f"-ri {inputs.interpolation}", "-rt float", f"-rm {inputs.moving} {inputs.out_file}"]
+        words = [
+            f"-rf {inputs.grid}",
+            f"-ri {inputs.interpolation}",
+            "-rt float",
+            f"-rm {inputs.moving} {inputs.out_file}",
+        ]
         return [*words, "-r", *inputs.transforms]

@@ -70,7 +70,9 @@ class _SliceTimingInput(_Input):
     times = traits.List(
         traits.Float, argstr="-stc --slicetiming %s", sep=",", position=1, mandatory=True, desc="s, one for each k"
     )
-    reference = traits.Float(argstr="-tzero %.6f", position=2, mandatory=True, desc="s, the time all slices are moved to")
+    reference = traits.Float(
+        argstr="-tzero %.6f", position=2, mandatory=True, desc="s, the time all slices are moved to"
+    )
 
 
 class SliceTiming(Niimath):
@@ -104,7 +106,9 @@ class Realignment(Niimath):
 class _ResamplingInput(_Input):
     grid = File(argstr="-resample %s", position=1, mandatory=True, desc="image whose grid is the target")
     motion = File(argstr="-hmc %s", position=2, desc="rows of `Realignment`")
-    matrix = File(argstr="-mat %s", position=3, desc="JSON: mm on the target (after warp and affine) to mm of the input")
+    matrix = File(
+        argstr="-mat %s", position=3, desc="JSON: mm on the target (after warp and affine) to mm of the input"
+    )
     warp = File(argstr="-warp %s", position=4, desc="greedy's displacements on the target")
     affine = File(argstr="%s", position=5, requires=["warp"], desc="greedy's affine, applied after the warp")
 

@@ -75,7 +75,7 @@ def compare(name: str, values: pandas.Series, response: pandas.Series) -> list[t
     missing = [int(group.isna().sum()) for group in groups]
     known = [group.dropna() for group in groups]
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        text = [f"{group.mean():.2f} ± {group.std(ddof=1):.2f}" if len(group) > 1 else _alone(group) for group in known]
+        text = [_mean_and_deviation(group) for group in known]
         return [(name, None, *text, "Welch's t", _welch_p(*known), *missing)]
     levels = sorted({str(level) for group in known for level in group})
     table = np.array([[(group.astype(str) == level).sum() for level in levels] for group in known])
@@ -108,8 +108,13 @@ def _percent(row: np.ndarray, index: int) -> str:
     return f"{row[index] / row.sum():.0%}" if row.sum() else "n/a"
 
 
-def _alone(group: pandas.Series) -> str:
-    return f"{group.iloc[0]:.2f}" if len(group) else "n/a"
+def _mean_and_deviation(group: pandas.Series) -> str:
+    """Mean ± SD with two digits of the SD; a single value as it is."""
+    if len(group) < 2:
+        return f"{group.iloc[0]:g}" if len(group) else "n/a"
+    deviation = group.std(ddof=1)
+    digits = int(np.clip(1 - np.floor(np.log10(deviation)), 1, 4)) if deviation > 0 else 1
+    return f"{group.mean():.{digits}f} ± {deviation:.{digits}f}"
 
 
 def _number(value: object) -> float:

@@ -123,8 +123,10 @@ def auc_score_interval(value: float, n_positive: int, n_negative: int, confidenc
         spread = 1 + extra * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return (value - theta) ** 2 - z**2 * theta * (1 - theta) * spread / (n_positive * n_negative)
 
-    low = optimize.brentq(excess, 0.0, value) if value > 0 and excess(0.0) * excess(value - 1e-12) < 0 else 0.0
-    high = optimize.brentq(excess, value, 1.0) if value < 1 and excess(1.0) * excess(value + 1e-12) < 0 else 1.0
+    # The excess is negative beside the value and positive at the far end, unless that end is the value itself.
+    step = 1e-9
+    low = optimize.brentq(excess, 0.0, value - step) if value > step else 0.0
+    high = optimize.brentq(excess, value + step, 1.0) if value < 1 - step else 1.0
     return min(float(low), value), max(float(high), value)
 
 

@@ -85,9 +85,7 @@ def analysis_methods(
     text += _model_sentences(models, config)
     repeats, folds = config["folds"]["repeats"], config["folds"]["n_folds"]
     interval = (
-        "of the mean of fold AUCs by Nadeau and Bengio's corrected variance, of the others by"
-        if repeats > 1
-        else "by"
+        "of the mean of fold AUCs by Nadeau and Bengio's corrected variance, of the others by" if repeats > 1 else "by"
     )
     text.append(
         f"Metrics: {folds}-fold cross-validation by participant, stratified by response"
@@ -128,7 +126,9 @@ def _model_sentences(
 
 def _thresholds(selection: Mapping[str, Any]) -> str:
     chance = selection.get("expected_by_chance") or {}
-    return "; ".join(f"p < {p} passes {count:.1f} components by chance" for p, count in chance.items()) or "no selection"
+    return (
+        "; ".join(f"p < {p} passes {count:.1f} components by chance" for p, count in chance.items()) or "no selection"
+    )
 
 
 def _range(column: Sequence[str]) -> str:

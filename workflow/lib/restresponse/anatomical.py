@@ -1,0 +1,90 @@
+"""The T1w image of a participant, from raw to MNI space: bias field, brain, normalisation, tissues.
+
+One call does one image; what an engine does at each step is the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from restresponse import grid
+from restresponse.engines import TISSUES, EngineFailure
+from restresponse.engines.masks import correlation, dice
+from restresponse.engines.reading import processing, read_raw
+from restresponse.files import save_image, write_image, write_text
+
+LEAST_OVERLAP = 0.5  # Dice with the template's brain below which the registration has failed
+
+
+def normalise_anatomical(
+    t1w: str | Path,
+    outputs: Mapping[str, str | Path],
+    *,
+    engine: str,
+    bias_correction: bool,
+    segmentation_iterations: int,
+    voxel_size: float,
+) -> None:
+    """Bring a T1w image to MNI space and segment it.
+
+    Data that fail (unreadable, constant, no brain found, registration off the template) end in a record of status
+    `failed` with the reason and in empty files for all other outputs.
+
+    Parameters
+    ----------
+    t1w : raw T1w image of a head, with or without skull and neck
+    outputs : paths by name: `T1w`, `brain_mask`, `GM`, `WM`, `CSF` (on the T1w's voxels, in RAS order), `affine` and `warp`
+        (see `engines.Normalisation`), `T1w_MNI`, `GM_MNI`, `WM_MNI`, `CSF_MNI` (on the functional grid) and `record`.
+    engine : name of the engine
+    bias_correction : whether the bias field is removed
+    segmentation_iterations : steps of expectation maximisation
+    voxel_size : of the functional grid, mm
+    """
+    import nibabel as nib
+
+    with processing(engine, outputs, {"source": str(t1w)}) as (works, facts):
+        data, image = read_raw(t1w, 3, "T1w")
+        upright = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
+        raw = works.folder / "T1w.nii"
+        nib.Nifti1Image(np.clip(upright.get_fdata(dtype=np.float32), 0, None), upright.affine).to_filename(raw)
+        mask = works.brain_extract(raw)
+        flat = works.bias_correct(raw, mask) if bias_correction else raw
+        normalisation = works.normalise(flat, mask)
+        tissues = works.segment(flat, mask, normalisation, segmentation_iterations)
+
+        images = {"T1w": flat, **tissues}
+        normalised = {name: works.to_template(path, normalisation) for name, path in images.items()}
+        own = np.asarray(nib.load(works.to_template(mask, normalisation)).dataobj) > 0.5
+        brain = grid.template_image("brain", 2) >= 0.5
+        overlap = dice(own, brain)
+        if overlap < LEAST_OVERLAP:
+            raise EngineFailure(
+                f"normalisation failed: the T1w's brain overlaps the template's by a Dice of {overlap:.2f}; expected more than "
+                f"{LEAST_OVERLAP}: look at the T1w and at its brain mask"
+            )
+        at_template = np.asarray(nib.load(normalised["T1w"]).dataobj, np.float32)
+        grey = np.asarray(nib.load(normalised["GM"]).dataobj, np.float32)
+        facts["quality"] = {
+            "template_dice": overlap,
+            "template_correlation": correlation(at_template, grid.template_image("T1w", 2), brain),
+            "grey_matter_dice": dice(grey > 0.5, grid.template_image("GM", 2) > 0.5),
+        }
+        facts["spaces"] = {
+            "MNI152": "2009 asymmetric, nilearn's; voxels of the functional grid",
+            "voxel_size": voxel_size,
+        }
+
+        shape, affine = grid.grid(voxel_size)
+        _, fine = grid.grid(2)
+        for name, path in normalised.items():
+            values = grid.resample(np.asarray(nib.load(path).dataobj, np.float32), fine, shape, affine)
+            write_image(outputs[f"{name}_MNI"], values, affine)
+        for name in TISSUES:
+            save_image(outputs[name], nib.load(tissues[name]))
+        save_image(outputs["T1w"], nib.load(flat))
+        save_image(outputs["brain_mask"], nib.load(mask))
+        save_image(outputs["warp"], nib.load(normalisation.warp))
+        write_text(outputs["affine"], normalisation.affine.read_text())

@@ -1,0 +1,183 @@
+"""One BOLD scan from raw to the preprocessed image in MNI space, with its own brain mask and its confounds.
+
+Slice timing, realignment, unwarping, coregistration; then every transform in one interpolation, confounds from that
+image, smoothing, and the template's brain as mask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from restresponse import grid
+from restresponse.engines import TISSUES, EngineFailure, Normalisation
+from restresponse.engines.masks import dice
+from restresponse.engines.reading import processing, read_raw
+from restresponse.errors import InputError
+from restresponse.files import read_json, save_image, write_image, write_json, write_table
+from restresponse.functional.confounds import confounds, eroded_tissue_masks
+
+LEAST_OVERLAP = 0.5  # Dice of the scan's own mask with the template's brain below which the registration has failed
+_RANGE = 32767  # of a signed 16-bit integer
+
+
+def preprocess_scan(
+    bold: str | Path,
+    anatomical: Mapping[str, str | Path],
+    outputs: Mapping[str, str | Path],
+    *,
+    repetition_time: float,
+    slice_times: Sequence[float] | str | None,
+    engine: str,
+    voxel_size: float,
+    slice_timing: bool,
+    smoothing_fwhm: float,
+) -> None:
+    """Preprocess one scan.
+
+    Data that fail (unreadable, 3D, constant, NaN, registration off the template, a failed T1w) end in a record of status
+    `failed` with the reason and in empty files for all other outputs.
+
+    Parameters
+    ----------
+    bold : raw 4D image
+    anatomical : outputs of `anatomical.normalise_anatomical`: `T1w`, `brain_mask`, `affine`, `warp`, `GM_MNI`, `WM_MNI`,
+        `CSF_MNI` and `record`.
+    outputs : paths by name: `image` (smoothed, on the grid, zero outside the template's brain; 16-bit integers with a
+        scale), `mask` (the scan's own EPI mask carried to the grid), `confounds`, `confounds_facts` and `record`.
+    repetition_time : s
+    slice_times : s, one for each slice along k, or the same as the scans table has it (JSON); None or `n/a` where they are
+        not known
+    engine : name of the engine
+    voxel_size : of the grid, mm
+    slice_timing : whether slice timing is corrected where the times are known
+    smoothing_fwhm : mm; 0 means no smoothing
+    """
+    import nibabel as nib
+
+    with processing(engine, outputs, {"source": str(bold), "repetition_time": repetition_time}) as (works, facts):
+        before = read_json(anatomical["record"])
+        if before["status"] == "failed":
+            raise InputError(f"its T1w image failed: {before['reason']}")
+        data, image = read_raw(bold, 4, "BOLD")
+        facts["n_volumes"] = data.shape[3]
+        _check_signal(data, bold)
+        raw = _copy(data, image, repetition_time, works.folder / "bold.nii")
+        del data
+        local = {name: works.folder / f"T1w_{name}.nii" for name in ("T1w", "brain_mask", "warp")}
+        for name, path in local.items():
+            nib.Nifti1Image.from_image(nib.load(anatomical[name])).to_filename(path)
+        local["affine"] = works.folder / "T1w_affine.mat"
+        local["affine"].write_text(Path(anatomical["affine"]).read_text())
+        normalisation = Normalisation(local["affine"], local["warp"])
+
+        times = json.loads(slice_times) if isinstance(slice_times, str) and slice_times != "n/a" else slice_times
+        if slice_timing and times not in (None, "n/a"):
+            raw = works.slice_timing(raw, list(times), repetition_time)
+        else:
+            why = "switched off" if not slice_timing else "the times of the slices are not known"
+            works.add("slice timing", "none", None, {"why": why}, f"Slice timing was not corrected ({why}).")
+        realignment = works.unwarp(works.realign(raw))
+        own_mask = works.functional_mask(realignment.reference)
+        coregistration = works.coregister(realignment.reference, own_mask, local["T1w"], local["brain_mask"])
+        resampled = works.resample(raw, realignment, coregistration, normalisation, voxel_size)
+        carried = works.resample(own_mask, None, coregistration, normalisation, voxel_size)
+
+        own = np.asarray(nib.load(carried).dataobj) > 0.5
+        brain = grid.brain_mask(voxel_size)
+        overlap = dice(own, brain)
+        facts["quality"] = {"mask_dice": overlap}
+        if overlap < LEAST_OVERLAP:
+            raise EngineFailure(
+                f"registration failed: the scan's own brain mask overlaps the template's brain by a Dice of {overlap:.2f}; "
+                f"expected more than {LEAST_OVERLAP}: look at the scan, its T1w and the field of view"
+            )
+        tissues = {name: np.asarray(nib.load(anatomical[f"{name}_MNI"]).dataobj, np.float32) for name in TISSUES}
+        unsmoothed = np.asarray(nib.load(resampled).dataobj, np.float32)
+        _, affine = grid.grid(voxel_size)
+        masks = eroded_tissue_masks(tissues["GM"], tissues["WM"], tissues["CSF"], brain & own)
+        facts["tissue_masks"] = masks.pop("done", {})
+        table = confounds(unsmoothed, affine, repetition_time, realignment.motion, masks)
+        works.add(
+            "confounds", "restresponse", None, {"n_components": 10},
+            "Framewise displacement, DVARS, the global signal and principal components of white matter and of "
+            "cerebrospinal fluid (aCompCor) were computed from the image before smoothing.",
+        )  # fmt: skip
+        del unsmoothed
+
+        smoothed = works.smooth(resampled, smoothing_fwhm) if smoothing_fwhm > 0 else resampled
+        series = np.asarray(nib.load(smoothed).dataobj, np.float32)
+        series[~brain] = 0
+        _write_series(outputs["image"], series, affine, repetition_time)
+        write_image(outputs["mask"], own, affine)
+        write_table(outputs["confounds"], table)
+        write_json(outputs["confounds_facts"], _column_facts(list(table.columns), facts["tissue_masks"]))
+
+
+def _check_signal(data: np.ndarray, bold: str | Path) -> None:
+    """Raise `InputError` where hardly any voxel's signal varies in time."""
+    varying = data.max(axis=3) > data.min(axis=3)
+    if varying.sum() < 100:
+        raise InputError(
+            f"the BOLD {bold} does not change over time in {100 * (1 - varying.mean()):.3g} % of its voxels; expected a time "
+            "series: export it again, or set it aside with dataset.set_aside"
+        )
+
+
+def _copy(data: np.ndarray, image: object, repetition_time: float, path: Path) -> Path:
+    """The scan as an uncompressed float image with one affine, in the engine's folder."""
+    import nibabel as nib
+
+    copy = nib.Nifti1Image(data, image.affine)  # type: ignore[attr-defined]
+    copy.header.set_xyzt_units("mm", "sec")
+    copy.header.set_zooms((*copy.header.get_zooms()[:3], repetition_time))
+    copy.to_filename(path)
+    return path
+
+
+def _write_series(path: str | Path, series: np.ndarray, affine: np.ndarray, repetition_time: float) -> None:
+    """A series as 16-bit integers with a scale: half the size of floats, at a step far below the noise; zero stays zero."""
+    import nibabel as nib
+
+    scale = float(np.abs(series).max()) / _RANGE
+    image = nib.Nifti1Image(np.rint(series / scale).astype(np.int16), affine)
+    image.header.set_slope_inter(scale, 0)
+    image.set_sform(affine, code=4)
+    image.set_qform(affine, code=4)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((*image.header.get_zooms()[:3], repetition_time))
+    save_image(path, image)
+
+
+def _column_facts(columns: Sequence[str], masks: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Description of each column of the confounds table, as a BIDS sidecar has it."""
+    described = {}
+    for name in columns:
+        if name.startswith("trans"):
+            text, unit = "translation of the grid's centre, RAS axes", "mm"
+        elif name.startswith("rot"):
+            text, unit = "rotation about the grid's centre, right-handed about the RAS axis, R = R_x R_y R_z", "rad"
+        elif name == "framewise_displacement":
+            text, unit = (
+                "sum of the absolute changes of the six parameters, rotations on a sphere of 50 mm (Power 2012)",
+                "mm",
+            )
+        elif name.startswith("w_comp_cor"):
+            text, unit = f"aCompCor of white matter; {masks.get('WM', '')}", "arbitrary"
+        elif name.startswith("c_comp_cor"):
+            text, unit = f"aCompCor of cerebrospinal fluid; {masks.get('CSF', '')}", "arbitrary"
+        else:
+            text, unit = name.replace("_", " "), "arbitrary"
+        for ending, more in (
+            ("derivative1_power2", "; first difference, squared"),
+            ("derivative1", "; first difference"),
+            ("power2", "; squared"),
+        ):
+            if name.endswith(ending):
+                text += more
+                break
+        described[name] = {"Description": text, "Units": unit}
+    return described

@@ -1,0 +1,346 @@
+"""The report page: everything it shows is read from the run's tables, records and sidecars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restresponse.files import read_array, read_json, read_table, write_text
+from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
+from restresponse.metrics.collect import CONSTANT
+from restresponse.provenance import versions
+from restresponse.report import figures
+from restresponse.report.methods_text import analysis_methods, preprocessing_methods
+from restresponse.report.published import differences_from_paper, paper_rows
+from restresponse.report.summary import span, verdict
+
+if TYPE_CHECKING:
+    import pandas
+
+_TEXT = ("protocol", "arm", "model", "fold", "participant_id", "scan", "reason", "metric", "scope", "network", "level")
+METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc", "brier", "pr_auc")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the workflow knows of a run: its names, as the rules have them, and its results folder."""
+
+    results: Path
+    config: Mapping[str, Any]
+    scans: Sequence[str]
+    anatomicals: Sequence[str]
+    participants: Sequence[str]
+    classifications: Sequence[tuple[str, str, str, str]]
+    order: int
+    minimum_dof: int
+
+    def table(self, path: str) -> pandas.DataFrame:
+        """A table of the results folder."""
+        return read_table(self.results / path, text_columns=_TEXT)
+
+    def models(self) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+        """Sidecar of each classification's model."""
+        return {key: read_json(self.results / "classifier" / Path(*key) / "model.json") for key in self.classifications}
+
+
+def write_page(run: Run, page: str | Path) -> None:
+    """Render the page of a run: one file, nothing loaded from elsewhere, every value escaped."""
+    import jinja2
+
+    loader = jinja2.PackageLoader("restresponse.report", ".")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"number": number, "p": p_value}
+    write_text(page, environment.get_template("page.html.j2").render(content(run)))
+
+
+def content(run: Run) -> dict[str, Any]:
+    """Everything the template shows, by section."""
+    import yaml
+
+    metrics, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
+    predictions, audit = run.table("metrics/predictions.tsv"), run.table("metrics/audit.tsv")
+    models = run.models()
+    protocols = list(run.config["classifier"]["protocols"])
+    timing = run.table("metrics/timing.tsv")
+    return {
+        "title": run.config["report"]["title"],
+        "summary": verdict(metrics, optimism, audit, predictions, run.config["metrics"]["confidence"]),
+        "headline": headline_rows(metrics, optimism, protocols),
+        "confidence": f"{run.config['metrics']['confidence']:.0%}",
+        "cohort": cohort(run, predictions),
+        "quality": quality(run),
+        "folds": folds(run, predictions),
+        "components": components(run),
+        "protocols": [{"name": name, **row} for name, row in run.config["classifier"]["protocols"].items()],
+        "training": training_rows(models),
+        "left_out": left_out_rows(models),
+        "metrics": metric_rows(metrics),
+        "metric_names": [name.replace("_", " ") for name in METRICS],
+        "roc": figures.roc_figure(predictions, metrics),
+        "optimism_figure": figures.optimism_figure(metrics, optimism, protocols),
+        "optimism": optimism_rows(optimism),
+        "paper": paper_rows(metrics, timing, run.config),
+        "differences": differences_from_paper(run.config),
+        "audit": audit_rows(audit),
+        "methods": preprocessing_methods(
+            [run.results / f"anatomical/{anat}/{anat}.json" for anat in run.anatomicals],
+            [run.results / f"functional/{scan}/{scan}.json" for scan in run.scans],
+            [run.results / f"functional/{scan}/{scan}_desc-denoised.json" for scan in run.scans],
+        )
+        + analysis_methods(
+            read_json(run.results / f"group_ica/all/order-{run.order}/components.json"),
+            [read_json(run.results / f"group_ica/participants/{name}_reduced.json") for name in run.participants],
+            read_json(run.results / f"components/all/order-{run.order}/labels-all/components.json"),
+            models,
+            run.config,
+        ),
+        "timing": timing.replace({np.nan: None}).to_dict("records"),
+        "versions": versions(),
+        "seed": run.config["seed"],
+        "config": yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True),
+    }
+
+
+def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
+    """The flow of participants, every scan with its fate, and the table of characteristics."""
+    people = run.table("dataset/participants.tsv")
+    inclusion = run.table("quality/inclusion.tsv")
+    used = inclusion["included"].astype(str).str.lower() == "true"
+    with_scan, with_used = set(inclusion["participant_id"]), set(inclusion.loc[used, "participant_id"])
+    matching = set(people.loc[people["included"].astype(str).str.lower() == "true", "participant_id"])
+    tested = set(run.table("folds/folds.tsv")["participant_id"])
+    everyone = set(people["participant_id"])
+    flow = [
+        ("participants in participants.tsv", everyone, []),
+        ("who match dataset.include", matching, sorted(everyone - matching)),
+        ("with a resting-state scan", matching & with_scan, sorted(matching - with_scan)),
+        ("with a scan of sufficient quality", matching & with_used, sorted((matching & with_scan) - with_used)),
+        ("with an outcome, classified", tested, sorted((matching & with_used) - tested)),
+    ]
+    measures = scan_measures(run)
+    rows = []
+    for row, kept in zip(inclusion.itertuples(), used, strict=True):
+        note = row.reason if isinstance(row.reason, str) else None
+        if kept and row.participant_id not in tested:
+            note = "used for group ICA alone: no outcome"
+        rows.append(
+            {
+                "scan": row.scan,
+                "participant": row.participant_id,
+                "used": bool(kept),
+                "reason": note,
+                **measures.get(row.scan, {}),
+            }
+        )
+    return {
+        "flow": [{"step": step, "n": len(group), "lost": lost} for step, group, lost in flow],
+        "scans": rows,
+        "n_used": int(used.sum()),
+        "table": run.table("metrics/cohort_table.tsv").replace({np.nan: None}).to_dict("records"),
+    }
+
+
+def scan_measures(run: Run) -> dict[str, dict[str, Any]]:
+    """Scan -> its quality measures."""
+    return {scan: read_json(run.results / f"quality/{scan}.json") for scan in run.scans}
+
+
+def quality(run: Run) -> dict[str, Any]:
+    """The figure of all scans against the limits, and each scan's own figures where they exist."""
+    import pandas as pd
+
+    inclusion = run.table("quality/inclusion.tsv").set_index("scan")["included"].astype(str).str.lower() == "true"
+    measured = scan_measures(run)
+    settings = run.config["quality"]
+    limits = {
+        "mean_framewise_displacement": settings["maximum_mean_displacement"],
+        "coverage": settings["minimum_coverage"],
+        "overlap": settings["minimum_overlap"],
+        "dof_residual": run.minimum_dof if settings["minimum_dof"] is None else settings["minimum_dof"],
+    }
+    table = pd.DataFrame(
+        [
+            {"scan": scan, "included": inclusion[scan], **{name: found.get(name) for name in limits}}
+            for scan, found in measured.items()
+        ]
+    )
+    pictures = []
+    for scan in run.scans:
+        found = [run.results / f"quality/{scan}_{kind}.png" for kind in ("registration", "motion")]
+        images = [figures.photo_uri(path) for path in found if path.is_file() and path.stat().st_size]
+        if images:
+            pictures.append({"scan": scan, "used": bool(inclusion[scan]), "images": images})
+    return {"figure": figures.quality_figure(table, limits), "limits": limits, "scans": pictures}
+
+
+def folds(run: Run, predictions: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Each fold's test participants, counted by response."""
+    truth = predictions.drop_duplicates("participant_id").set_index("participant_id")["response"]
+    rows = []
+    for fold, members in run.table("folds/folds.tsv").groupby("fold", sort=True)["participant_id"]:
+        known = truth.reindex(members)
+        rows.append({"fold": fold, "responders": int((known == 1).sum()), "nonresponders": int((known == 0).sum())})
+    return rows
+
+
+def components(run: Run) -> dict[str, Any]:
+    """The group maps of everyone, their networks, the group test and how they hold over folds."""
+    from restresponse.grid import template_image
+    from restresponse.images import read_mask
+
+    folder = f"components/all/order-{run.order}/labels-all/components"
+    table = run.table(f"{folder}.tsv")
+    mask, affine = read_mask(run.results / "quality/group_mask.nii.gz")
+    maps = read_array(run.results / f"group_ica/all/order-{run.order}/components.npy")
+    titles = [
+        f"{row.component} · {row.network if isinstance(row.network, str) else 'no network'}"
+        for row in table.itertuples()
+    ]
+    stability = run.table("metrics/component_stability.tsv").drop(columns="network")
+    iq = run.table(f"group_ica/all/order-{run.order}/components.tsv")[["component", "stability", "explained_variance"]]
+    joined = table.merge(stability, on="component").merge(iq, on="component")
+    chosen = [name for name in table if name.startswith("selected_p-")]
+    for name in chosen:
+        joined[name] = joined[name].astype(str).str.lower() == "true"
+    template = template_image("T1w", float(affine[0, 0]))
+    return {
+        "figure": figures.component_figure(np.asarray(maps, np.float64), mask, affine, template, titles),
+        "rows": joined.replace({np.nan: None}).to_dict("records"),
+        "thresholds": [{"column": name, "p": name.removeprefix("selected_p-")} for name in chosen],
+        "chance": read_json(run.results / f"{folder}.json").get("expected_by_chance") or {},
+        "n_fitted": len(read_json(run.results / f"group_ica/all/order-{run.order}/components.json")["fitted_on"]),
+        "n_tested": len(read_json(run.results / f"{folder}.json")["labels_of"]),
+    }
+
+
+def headline_rows(metrics: pandas.DataFrame, optimism: pandas.DataFrame, protocols: Sequence[str]) -> dict[str, Any]:
+    """One row an arm and model: the mean AUC under each protocol."""
+    chosen = metrics[(metrics["metric"] == "auc") & (metrics["scope"] == "mean")]
+    cells = {(row.protocol, row.arm, row.model): row for row in chosen.itertuples()}
+    pairs = dict.fromkeys((row.arm, row.model) for row in chosen.itertuples())
+    return {
+        "protocols": protocols,
+        "rows": [
+            {"arm": arm, "model": model, "cells": [cells.get((protocol, arm, model)) for protocol in protocols]}
+            for arm, model in pairs
+        ],
+    }
+
+
+def metric_rows(metrics: pandas.DataFrame) -> list[dict[str, Any]]:
+    """One row a (protocol, arm, model): both AUCs, the pooled metrics with intervals, the confusion table."""
+    rows = []
+    for (protocol, arm, model), part in metrics.groupby(["protocol", "arm", "model"], sort=False):
+        cells = {(row.metric, row.scope): row for row in part.itertuples()}
+        rows.append(
+            {
+                "protocol": protocol,
+                "arm": arm,
+                "model": model,
+                "constant": model == CONSTANT,
+                "n": int(cells["auc", "mean"].n),
+                "mean_auc": cells["auc", "mean"],
+                "pooled_auc": cells["auc", "pooled"],
+                "pooled": [cells[name, "pooled"] for name in METRICS],
+                "confusion": [cells[name, "pooled"].value for name in ("tp", "fn", "fp", "tn")],
+                "folds": [cells[key] for key in cells if key[1] not in ("mean", "pooled")],
+            }
+        )
+    return rows
+
+
+def optimism_rows(optimism: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the table; one that must be 0 and is not is marked as a fault."""
+    rows = optimism.astype(object).where(optimism.notna(), None).to_dict("records")
+    for row in rows:
+        difference = row["difference"]
+        row["fault"] = bool(row["by_construction"]) and difference is not None and abs(difference) > 1e-9
+    return rows
+
+
+def audit_rows(audit: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Verdicts counted by protocol and check, and who was seen."""
+    rows = []
+    for (protocol, check), part in audit.groupby(["protocol", "check"], sort=False):
+        counts = part["verdict"].value_counts()
+        artefacts = sorted({Path(path).parts[1] for path in part.loc[part["verdict"] == DECLARED, "artefact"]})
+        rows.append(
+            {
+                "protocol": protocol,
+                "check": check,
+                "clean": int(counts.get(CLEAN, 0)),
+                "declared": int(counts.get(DECLARED, 0)),
+                "violations": int(counts.get(VIOLATION, 0)),
+                "stages": artefacts,
+            }
+        )
+    return rows
+
+
+def training_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a (protocol, arm, model): its size and what was chosen in its folds."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for key, facts in models.items():
+        groups.setdefault(key[:3], []).append(facts)
+    rows = []
+    for (protocol, arm, model), folds_facts in groups.items():
+        chosen = [facts.get("chosen") or {} for facts in folds_facts]
+        losses = [(facts.get("training_loss_first"), facts.get("training_loss_last")) for facts in folds_facts]
+        channels = sorted({facts["n_channels"] for facts in folds_facts if facts.get("n_channels") is not None})
+        rows.append(
+            {
+                "protocol": protocol,
+                "arm": arm,
+                "model": model,
+                "parameters": max(
+                    (facts["n_parameters"] for facts in folds_facts if facts.get("n_parameters")), default=None
+                ),
+                "channels": ", ".join(map(str, channels)) or None,
+                "epochs": ", ".join(str(row["epoch"]) for row in chosen if row.get("epoch") is not None) or None,
+                "penalties": ", ".join(f"{row['penalty']:g}" for row in chosen if row.get("penalty") is not None)
+                or None,
+                "loss_fell": f"{sum(last < first for first, last in losses)} of {len(losses)}"
+                if all(value is not None for pair in losses for value in pair)
+                else None,
+            }
+        )
+    return rows
+
+
+def left_out_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Participants whom an arm had to leave out, and why."""
+    found = {
+        (key[1], entry["participant_id"], entry["reason"]): None
+        for key, facts in models.items()
+        for entry in facts.get("left_out") or []
+        if isinstance(entry, dict)
+    }
+    return [dict(zip(("arm", "participant", "reason"), row, strict=True)) for row in sorted(found)]
+
+
+def number(value: Any, digits: int = 2) -> str:
+    """A number with fixed digits; n/a for what is missing."""
+    return f"{value:.{digits}f}" if isinstance(value, int | float | np.number) and np.isfinite(value) else "n/a"
+
+
+def p_value(value: Any) -> str:
+    """A p value: three digits, never 0."""
+    if not isinstance(value, int | float | np.number) or not np.isfinite(value):
+        return "n/a"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _plain(value: Any) -> Any:
+    """Plain dicts and lists, as YAML writes them."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+__all__ = ["Run", "content", "span", "write_page"]

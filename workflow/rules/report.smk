@@ -1,0 +1,55 @@
+# One self-contained page from the run's tables, records and sidecars.
+
+
+rule report_page:
+    input:
+        expand(
+            "results/metrics/{table}.tsv",
+            table=(
+                "predictions",
+                "metrics",
+                "optimism",
+                "audit",
+                "timing",
+                "cohort_table",
+                "component_stability",
+            ),
+        ),
+        "results/dataset/participants.tsv",
+        "results/quality/inclusion.tsv",
+        "results/quality/group_mask.nii.gz",
+        "results/folds/folds.tsv",
+        expand("results/anatomical/{anat}/{anat}.json", anat=ANATS),
+        expand("results/functional/{scan}/{scan}.json", scan=SCANS),
+        expand("results/functional/{scan}/{scan}_desc-denoised.json", scan=SCANS),
+        expand("results/quality/{scan}.json", scan=SCANS),
+        expand("results/quality/{scan}_{kind}.png", scan=SCANS, kind=("registration", "motion")),
+        expand("results/group_ica/participants/{participant}_reduced.json", participant=PARTICIPANTS),
+        expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
+        expand(
+            "results/components/all/order-{order}/labels-all/components.{ending}", order=ORDERS, ending=("tsv", "json")
+        ),
+        ["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
+    output:
+        "results/report/index.html",
+    log:
+        "results/logs/report_page.log",
+    benchmark:
+        "results/benchmarks/report_page.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1500,
+    params:
+        settings={
+            "config": config,
+            "scans": list(SCANS),
+            "anatomicals": list(ANATS),
+            "participants": PARTICIPANTS,
+            "classifications": CLASSIFICATIONS,
+            "order": ORDERS[0],
+            "minimum_dof": max(ORDERS) + 10,
+        },
+        code=code_of("report"),
+    script:
+        "../scripts/report_page.py"

@@ -1,0 +1,15 @@
+"""Preprocess one scan."""
+
+from restresponse.adapter import job  # first: sets one BLAS thread
+
+with job(snakemake):
+    from restresponse.functional.preprocess import preprocess_scan
+
+    preprocess_scan(
+        snakemake.input.bold,
+        dict(snakemake.input.items()),
+        dict(snakemake.output.items()),
+        repetition_time=snakemake.params.repetition_time,
+        slice_times=snakemake.params.slice_times,
+        **snakemake.params.settings,
+    )
