@@ -1,11 +1,14 @@
 """A small but complete results folder, made by the stages' own functions on made-up series: 14 participants, 2 folds.
 
-Everything from `quality` on is real, but for the network, whose scores are made up. sub-13's scan failed, sub-14 has no
-label, one scan of sub-02 was set aside.
+Everything from `folds` on is real, but for the network, whose scores are made up. sub-13's scan failed, sub-14 has no
+label, one scan of sub-02 was set aside; figures of quality exist for sub-01 and sub-13.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,19 +16,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+
 from restresponse.classifier.kernel import compute_kernel
 from restresponse.classifier.linear_fold import fit_fold
 from restresponse.classifier.protocols import linear_files, linear_views
 from restresponse.components.tables import measure_components, select_components
 from restresponse.dual_regression import regress_participant, restrict_participant
-from restresponse.files import read_array, read_json, read_table, write_image, write_json, write_table
+from restresponse.files import read_json, read_table, write_image, write_json, write_table
 from restresponse.folds import write_folds
 from restresponse.grid import brain_mask, grid
 from restresponse.group_ica.cohort import fit_cohort
 from restresponse.group_ica.group_pca import compute_tile, tiles_of
 from restresponse.group_ica.reduction import reduce_participant
+from restresponse.metrics.audit import audit_run
+from restresponse.metrics.collect import collect_predictions
+from restresponse.metrics.optimism import score_predictions
+from restresponse.metrics.tables import write_tables
 from restresponse.plan import Plan
-from restresponse.provenance import versions, write_sidecar
+from restresponse.provenance import write_sidecar
 from restresponse.quality.figures import draw_failure, draw_motion, draw_registration
 from restresponse.quality.inclusion import decide_inclusion
 
@@ -85,7 +93,13 @@ def write_dataset() -> None:
     """The tables of scans, participants and labels."""
     rng = np.random.default_rng(1)
     scans = [
-        {"scan": scan_of(name), "participant_id": name, "repetition_time": 2.6, "n_volumes": N_VOLUMES, "set_aside": False}
+        {
+            "scan": scan_of(name),
+            "participant_id": name,
+            "repetition_time": 2.6,
+            "n_volumes": N_VOLUMES,
+            "set_aside": False,
+        }
         for name in PARTICIPANTS
     ]
     aside = {"scan": "sub-02_task-rest_run-2", "participant_id": "sub-02", "set_aside": True}
@@ -132,7 +146,7 @@ def write_scans() -> None:
             {"scan": scan, **status, "methods": [] if failed else [sentence], **(dof if not failed else {})},
         )
         anatomical = {"status": "done", "reason": None, "methods": ["The T1w image was corrected for bias (N4)."]}
-        write_json(f"results/anatomical/{name}_T1w/{name}_T1w.json", anatomical)
+        write_json(f"results/anatomical/{name}/{name}.json", anatomical)
         displacement = np.abs(rng.normal(0.1, 0.05, N_VOLUMES))
         numbers = {
             "mean_framewise_displacement": displacement.mean(),
@@ -163,6 +177,8 @@ def write_scans() -> None:
         series = np.zeros((*shape, N_VOLUMES), np.float32)
         series[brain] = values.T
         write_image(image, series, affine, repetition_time=2.6)
+        if name != PARTICIPANTS[0]:
+            continue
         volume = np.where(brain, 100.0 + rng.normal(size=shape), 0)
         draw_registration(figures[0], volume, brain, brain, title=scan)
         motion = {f"{kind}_{axis}": 0.01 * rng.normal(size=N_VOLUMES) for kind in ("trans", "rot") for axis in "xyz"}
@@ -352,7 +368,7 @@ def write_network(plan: Plan, config: dict[str, Any], protocol: str, arm: str, m
         fitted_on=[name for name in training if name not in short],
         labels_of=read,
         applied_to=kept,
-        sources=["results/folds/folds.tsv", own, *watched],
+        sources=["results/folds/folds.tsv", own, *watched, *maps_of(plan, protocol, arm, fold, training + test)],
         parameters={"protocol": plan.protocols[protocol], "arm": plan.arms[arm], "model": plan.models[model]},
         seed=1,
         chosen={"epoch": 12},
@@ -367,9 +383,90 @@ def write_network(plan: Plan, config: dict[str, Any], protocol: str, arm: str, m
     )
 
 
+def maps_of(plan: Plan, protocol: str, arm: str, fold: str, participants: list[str]) -> list[str]:
+    """The maps that a network's job reads."""
+    if plan.arms[arm]["input"] == "volumes":
+        return []
+    labels = f"ssc_labels-{plan.selection_labels(protocol, fold)}_p-0.1" if plan.arms[arm]["select"] else "asc"
+    folder = f"results/dual_regression/{plan.cohort(protocol, fold)}/order-{ORDER}/{labels}"
+    return [f"{folder}/{name}_maps.npy" for name in participants]
+
+
 def edit_sidecar(path: str | Path, **changes: Any) -> None:
     """Overwrite keys of a sidecar, as someone would by hand."""
     write_json(path, {**read_json(path), **changes})
 
 
-__all__ = ["build", "edit_sidecar", "read_array", "scan_of", "tiny_config", "versions"]
+_BUILT: dict[str, tuple[Path, SimpleNamespace]] = {}
+
+
+def fresh_copy(folder: Path, once: Path) -> SimpleNamespace:
+    """A copy of the results in `folder`, the working directory of the test; built once a session, in `once`.
+
+    Files are linked: whole files are replaced by the library's writers, never changed in place.
+    """
+    if "tree" not in _BUILT:
+        with contextlib.chdir(once):
+            _BUILT["tree"] = once, build(tiny_config())
+            write_metrics(_BUILT["tree"][1])
+    source, tree = _BUILT["tree"]
+    shutil.copytree(source / "results", folder / "results", copy_function=os.link)
+    return tree
+
+
+def write_metrics(tree: SimpleNamespace) -> None:
+    """The tables of stage `metrics`, by its own jobs."""
+    plan, metrics = tree.plan, "results/metrics"
+    models = ["results/classifier/" + "/".join(key) for key in plan.classifications]
+    scans = [scan_of(name) for name in PARTICIPANTS]
+    collect_predictions(
+        files={key: f"{model}/predictions.tsv" for key, model in zip(plan.classifications, models, strict=True)},
+        folds="results/folds/folds.tsv",
+        labels="results/dataset/labels.tsv",
+        training={fold: f"results/folds/labels/{fold}.tsv" for fold in plan.folds},
+        predictions=f"{metrics}/predictions.tsv",
+    )
+    score_predictions(
+        predictions=f"{metrics}/predictions.tsv",
+        metrics=f"{metrics}/metrics.tsv",
+        optimism=f"{metrics}/optimism.tsv",
+        protocols=plan.protocols,
+        arms=plan.arms,
+        models=plan.models,
+        resamples=200,
+        confidence=0.95,
+        seed=1,
+    )
+    audit(tree)
+    write_tables(
+        participants="results/dataset/participants.tsv",
+        labels="results/folds/labels/all.tsv",
+        inclusion="results/quality/inclusion.tsv",
+        quality=[f"results/quality/{scan}.json" for scan in scans],
+        models=[f"{model}/model.json" for model in models],
+        reference=f"results/group_ica/all/order-{ORDER}/components.npy",
+        networks=f"results/components/all/order-{ORDER}/matches.tsv",
+        fold_components=[f"results/group_ica/{fold}/order-{ORDER}/components.npy" for fold in plan.folds],
+        scans=scans,
+        classifications=plan.classifications,
+        folds=plan.folds,
+        characteristics=["age", "sex", "pain_pre", "hba1c"],
+        cohort_table=f"{metrics}/cohort_table.tsv",
+        timing=f"{metrics}/timing.tsv",
+        component_stability=f"{metrics}/component_stability.tsv",
+    )
+
+
+def audit(tree: SimpleNamespace) -> None:
+    """The audit's own job on the results of the working directory."""
+    plan = tree.plan
+    audit_run(
+        results="results",
+        classifications=plan.classifications,
+        protocols=plan.protocols,
+        arms=plan.arms,
+        models=plan.models,
+        order=ORDER,
+        members=tree.members,
+        audit="results/metrics/audit.tsv",
+    )

@@ -1,9 +1,12 @@
 """Training of networks: the same twice, epochs chosen as the protocol says, nothing read that may not be."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from classifier_cohort import CLEAN, FOLDS, PAPER, VOXNET, Cohort, config, job_of
 
+from restresponse.classifier.architectures import n_parameters
 from restresponse.classifier.inputs import ClassifierGrid, Samples, read_channels
 from restresponse.classifier.network import prepare
 from restresponse.classifier.network_fold import train_fold
@@ -131,13 +134,21 @@ def test_training_loss_falls():
     assert done.losses[-1] < done.losses[0]
 
 
-def test_clean_network_knows_nothing_of_its_test_participants(cohort):
-    history, before, facts, folder = run(cohort, "clean", "ssc")
-    weights = weights_of(folder)
-    held_out = cohort.tests[FOLDS[0]]
-    training = sorted(cohort.names[i] for i in range(12) if i not in held_out)
+@pytest.fixture(scope="module")
+def clean_run(tmp_path_factory):
+    """One fold of `ssc` under `clean`: the cohort, history, predictions, sidecar and weights."""
+    folder, made = tmp_path_factory.mktemp("clean"), Cohort.of(effect=0.5)
+    with contextlib.chdir(folder):
+        made.write()
+        history, predictions, facts, place = run(made, "clean", "ssc")
+        return made, history, predictions, facts, weights_of(place)
+
+
+def test_clean_epoch_is_the_median_of_inner_folds_of_training_participants(clean_run):
+    made, history, _, facts, _ = clean_run
+    training = sorted(name for i, name in enumerate(made.names) if i not in made.tests[FOLDS[0]])
     assert facts["fitted_on"] == facts["labels_of"] == training
-    assert facts["applied_to"] == sorted(cohort.names[i] for i in held_out)
+    assert facts["applied_to"] == sorted(made.names[i] for i in made.tests[FOLDS[0]])
     assert set(history["stage"]) == {"inner-1", "inner-2", "final"}
     final = history[history["stage"] == "final"]
     epochs = sorted(row["epoch"] for row in facts["inner_folds"])
@@ -146,30 +157,54 @@ def test_clean_network_knows_nothing_of_its_test_participants(cohort):
     for row in facts["inner_folds"]:
         assert sorted(row["fitted_on"] + row["watched"]) == training
 
+
+def test_inner_selection_follows_inner_training_labels_alone(clean_run):
+    made, _, _, facts, _ = clean_run
+    for row in facts["inner_folds"]:
+        inside = np.array([made.names.index(name) for name in row["fitted_on"]])
+        expected, _ = select(group_test(made.amplitudes[inside], made.response[inside])["p"], 0.1)
+        np.testing.assert_array_equal(np.array(row["selected"]) - 1, expected)
+
+
+def test_sidecar_counts_parameters_and_says_what_was_not_chosen(clean_run):
+    _, _, predictions, facts, weights = clean_run
+    assert facts["n_channels"] == len(facts["chosen"]["selected"])
+    assert facts["n_parameters"] == n_parameters("voxnet", (27, 27, 27), facts["n_channels"])
+    assert f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-03_timecourses.tsv" in facts["sources"]
+    assert not [source for source in facts["sources"] if "/all" in source or "labels-all" in source]
+    assert facts["hyperparameters"] == "not exercised; values taken from the config"
+    assert predictions["y_score"].between(0, 1).all()
+    assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 100
+    assert len(weights) == 16
+
+
+def test_clean_network_knows_nothing_of_its_test_participants(clean_run, cohort):
+    _, _, before, facts, weights = clean_run
     rng = np.random.default_rng(9)
     shape = (len(facts["chosen"]["selected"]), cohort.maps.shape[2])
-    for index in held_out:
-        name = f"{cohort.names[index]}_maps.npy"
-        labelled = f"results/dual_regression/{FOLDS[0]}/order-4/ssc_labels-{FOLDS[0]}_p-0.1/{name}"
-        write_array(labelled, rng.standard_normal(shape).astype(np.float32))
-    _, after, _, folder = run(cohort, "clean", "ssc")
-    for old, new in zip(weights, weights_of(folder), strict=True):
+    folder = f"results/dual_regression/{FOLDS[0]}/order-4/ssc_labels-{FOLDS[0]}_p-0.1"
+    for index in cohort.tests[FOLDS[0]]:
+        write_array(f"{folder}/{cohort.names[index]}_maps.npy", rng.standard_normal(shape).astype(np.float32))
+    _, after, _, place = run(cohort, "clean", "ssc")
+    for old, new in zip(weights, weights_of(place), strict=True):
         np.testing.assert_array_equal(old, new)
     assert not np.array_equal(before["y_score"], after["y_score"])
+
+
+def test_rungs_start_from_the_same_weights_and_see_the_same_batches(clean_run, cohort):
+    """The rung that differs in the epoch alone has the same final training, until it stops."""
+    protocols = {"clean": CLEAN, "paper": PAPER, "epoch_alone": CLEAN | {"epoch": "reported_folds"}}
+    _, clean, _, _, _ = clean_run
+    leaky, _, facts, _ = run(cohort, "epoch_alone", "ssc", protocols=protocols)
+    losses = clean[clean["stage"] == "final"]["loss"].to_numpy()
+    np.testing.assert_array_equal(leaky["loss"].to_numpy()[: len(losses)], losses)
+    assert set(facts["labels_of"]) == set(cohort.names)
 
 
 def test_clean_job_is_given_no_wider_label_table():
     for arm in ("asc", "ssc", "rsp"):
         arguments, _ = job_of(Cohort.of(), "network", "clean", arm)
         assert not [word for word in str(arguments).split("'") if "/all" in word or "labels-all" in word]
-
-
-def test_inner_selection_follows_inner_training_labels_alone(cohort):
-    _, _, facts, _ = run(cohort, "clean", "ssc")
-    for row in facts["inner_folds"]:
-        inside = np.array([cohort.names.index(name) for name in row["fitted_on"]])
-        expected, _ = select(group_test(cohort.amplitudes[inside], cohort.response[inside])["p"], 0.1)
-        np.testing.assert_array_equal(np.array(row["selected"]) - 1, expected)
 
 
 def test_paper_chooses_its_epoch_by_the_reported_labels(cohort):
@@ -189,14 +224,6 @@ def test_paper_chooses_its_epoch_by_the_reported_labels(cohort):
     assert changed["chosen"]["epoch"] != facts["chosen"]["epoch"]
 
 
-def test_protocols_start_from_the_same_weights(cohort):
-    """Rungs that differ in the group ICA alone are the same training here, where all cohorts have the same maps."""
-    protocols = {"clean": CLEAN, "paper": PAPER, "ica_alone": CLEAN | {"group_ica": "all"}}
-    _, clean, _, _ = run(cohort, "clean", "asc", protocols=protocols)
-    _, leaky, _, _ = run(cohort, "ica_alone", "asc", protocols=protocols)
-    np.testing.assert_array_equal(clean["y_score"], leaky["y_score"])
-
-
 def test_participants_with_too_few_volumes_are_left_out_with_the_reason(cohort):
     counts = [5] * 12
     held_out = cohort.tests[FOLDS[0]]
@@ -211,17 +238,6 @@ def test_participants_with_too_few_volumes_are_left_out_with_the_reason(cohort):
     }
     assert cohort.names[held_out[0]] not in set(predictions["participant_id"])
     assert cohort.names[other] not in facts["fitted_on"] and len(facts["fitted_on"]) == 7
-
-
-def test_sidecar_counts_parameters_and_says_what_was_not_chosen(cohort):
-    from restresponse.classifier.architectures import n_parameters
-
-    _, predictions, facts, folder = run(cohort, "clean", "asc")
-    assert facts["n_parameters"] == n_parameters("voxnet", (27, 27, 27), 4)
-    assert facts["hyperparameters"] == "not exercised; values taken from the config"
-    assert predictions["y_score"].between(0, 1).all()
-    assert facts["seconds"] > 0 and facts["peak_memory_mb"] > 100
-    assert len(weights_of(folder)) == 16
 
 
 @pytest.mark.parametrize(("value", "words"), [(np.inf, "not finite"), (0.0, "is constant")])

@@ -128,6 +128,11 @@ def test_several_sessions_must_be_chosen_from(tmp_path, settings):
     assert [row["scan"] for row in read_dataset(root, settings).scans] == ["sub-01_ses-1_task-rest"]
 
 
+def test_a_participant_with_and_without_a_session_must_be_chosen_from(bids, settings):
+    add_scan(bids, "sub-01_ses-1_task-rest")
+    assert "sessions 1 and scans without a session of sub-01" in the_problem(bids, settings)
+
+
 def test_no_sidecar_at_all(bids, settings):
     (bids / "task-rest_bold.json").unlink()
     assert (

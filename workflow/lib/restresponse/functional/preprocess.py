@@ -90,6 +90,7 @@ def preprocess_scan(
         brain = grid.brain_mask(voxel_size)
         overlap = dice(own, brain)
         facts["quality"] = {"mask_dice": overlap}
+        facts["coregistration"] = np.loadtxt(coregistration)
         if overlap < LEAST_OVERLAP:
             raise EngineFailure(
                 f"registration failed: the scan's own brain mask overlaps the template's brain by a Dice of {overlap:.2f}; "
@@ -159,7 +160,7 @@ def _column_facts(columns: Sequence[str], masks: Mapping[str, str]) -> dict[str,
         if name.startswith("trans"):
             text, unit = "translation of the grid's centre, RAS axes", "mm"
         elif name.startswith("rot"):
-            text, unit = "rotation about the grid's centre, right-handed about the RAS axis, R = R_x R_y R_z", "rad"
+            text, unit = "rotation about the grid's centre, right-handed about the RAS axis, R = R_z R_y R_x", "rad"
         elif name == "framewise_displacement":
             text, unit = (
                 "sum of the absolute changes of the six parameters, rotations on a sphere of 50 mm (Power 2012)",

@@ -105,8 +105,13 @@ def check_step(evidence: Evidence, step: Step, test: frozenset[str]) -> Iterator
     if not step.may_read_test_labels:
         hidden = (evidence.labels_read(path) & test) - read
         yield _row("label tables read", path, hidden, "a label table among its sources holds test participants")
-    foreign = evidence.cohorts_read(path) - step.cohorts
-    problems = [*evidence.source_problems(path), *(f"reads files of cohort {name}" for name in sorted(foreign))]
+    cohorts = evidence.cohorts_read(path)
+    problems = [
+        *evidence.source_problems(path),
+        *(f"reads files of cohort {name}" for name in sorted(cohorts - step.cohorts)),
+        *(f"reads the label table {name}" for name in sorted(evidence.tables_read(path) - step.tables)),
+        *(f"names no file of cohort {name}" for name in sorted(step.needed - cohorts)),
+    ]
     yield "sources", str(path), VIOLATION if problems else CLEAN, None, "; ".join(problems) or None
     if step.recomputed is not None:
         yield "recomputed", str(path), VIOLATION if step.recomputed else CLEAN, None, step.recomputed or None

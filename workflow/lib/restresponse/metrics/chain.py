@@ -21,7 +21,8 @@ class Step:
     sidecar : its sidecar
     fit : participants it must be fitted on, these and no others
     labels, labels_at_most : participants whose labels it must have read, and those it may
-    cohorts : cohorts and label tables whose files may be among its sources
+    cohorts, needed : cohorts whose components, maps or kernels may be among its sources, and those that must be
+    tables : label tables that may be among them, or behind a selection among them
     may_fit_on_test, may_read_test_labels : whether the protocol declares that leak
     recomputed : what recomputing it found wrong; empty where all is well, None where there is nothing to recompute
     """
@@ -30,7 +31,9 @@ class Step:
     fit: frozenset[str]
     labels: frozenset[str]
     labels_at_most: frozenset[str]
-    cohorts: frozenset[str]
+    cohorts: frozenset[str] = _NOBODY
+    needed: frozenset[str] = _NOBODY
+    tables: frozenset[str] = _NOBODY
     may_fit_on_test: bool = False
     may_read_test_labels: bool = False
     recomputed: str | None = None
@@ -119,7 +122,10 @@ class Classification:
     def views(self) -> list[str]:
         """The folds whose files the job reads: its own, and those of its repeat where a penalty is chosen on them."""
         if self.kind == "linear" and self.watches_reported_folds:
-            return [fold for fold in self.folds if fold.split("_")[0] == self.fold.split("_")[0]]
+            others = [
+                fold for fold in self.folds if fold.split("_")[0] == self.fold.split("_")[0] and fold != self.fold
+            ]
+            return [self.fold, *others]
         return [self.fold]
 
 
@@ -138,12 +144,15 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
     left_out = evidence.sidecar(results / case.folder / "model.json").participants("left_out")
     trained = training - left_out
     watched = case.watches_reported_folds
+    cohorts = [("all" if case.cohort == "all" else view) for view in case.views] if case.components else []
     yield Step(
         results / case.folder / "model.json",
         fit=trained,
         labels=trained,
         labels_at_most=labelled if watched else training,
-        cohorts=_cohorts_of_model(case),
+        cohorts=frozenset(cohorts),
+        needed=frozenset(cohorts[:1]),
+        tables=_tables_of_model(case),
         may_read_test_labels=watched,
     )
     if case.components:
@@ -155,7 +164,9 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
             "fit": ica | chosen,
             "labels": chosen,
             "labels_at_most": chosen,
-            "cohorts": frozenset({cohort, labels}),
+            "cohorts": frozenset({cohort}),
+            "needed": frozenset({cohort}),
+            "tables": frozenset({labels}),
             "may_fit_on_test": leaks or labels == "all",
             "may_read_test_labels": labels == "all",
         }
@@ -176,7 +187,6 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
         fit=_NOBODY,
         labels=training,
         labels_at_most=training,
-        cohorts=frozenset({fold}),
         recomputed=f"its participants are not the training part: {', '.join(sorted(odd))}" if odd else "",
     )
 
@@ -196,14 +206,10 @@ def audited_files(cases: Sequence[Classification], participants: Sequence[str]) 
     return list(files)
 
 
-def _cohorts_of_model(case: Classification) -> frozenset[str]:
-    named = {case.fold}
-    for view in case.views:
-        if case.components:
-            named.add("all" if case.cohort == "all" else view)
-        if case.select:
-            named.add("all" if case.selection_labels == "all" else view)
-    return frozenset(named | ({"all"} if case.watches_reported_folds else set()))
+def _tables_of_model(case: Classification) -> frozenset[str]:
+    """The fold's own table, everyone's where reported folds may be watched, and those behind the selections it reads."""
+    selections = ["all" if case.selection_labels == "all" else view for view in case.views] if case.select else []
+    return frozenset([case.fold, *selections, *(["all"] if case.watches_reported_folds else [])])
 
 
 def _unlabelled(path: Path, fit: frozenset[str], leaks: bool, cohort: str, recomputed: str | None = None) -> Step:

@@ -13,9 +13,8 @@ import numpy as np
 
 from restresponse.files import digest_of, read_array, read_json, read_table
 
-_COHORTS = re.compile(
-    r"(?:/(?:group_ica|dual_regression|components|kernels)/|labels-|/labels/)(all|rep-\d+_fold-\d+)(?=[/_.])"
-)
+_COHORTS = re.compile(r"/(?:group_ica|dual_regression|components|kernels)/(all|rep-\d+_fold-\d+)/")
+_TABLES = re.compile(r"(?:/folds/labels/|labels-)(all|rep-\d+_fold-\d+)(?=[/_.])")
 _TEMPORARY = re.compile(r"/sub-[^/]+\.(npy|nii\.gz)$")
 _LABEL_TABLE = re.compile(r"/folds/labels/[^/]+\.tsv$")
 _TOLERANCE = 1e-6  # relative, of a recomputed number; tables keep ten digits
@@ -81,8 +80,12 @@ class Evidence:
         return frozenset(table.loc[table["included"].astype(str).str.lower() == "true", "participant_id"])
 
     def cohorts_read(self, path: Path) -> frozenset[str]:
-        """The cohorts and label tables named in the paths of a sidecar's sources."""
+        """The cohorts named in the paths of a sidecar's sources: whose components, maps or kernels it read."""
         return frozenset(name for source in self.sidecar(path).sources for name in _COHORTS.findall(f"/{source}"))
+
+    def tables_read(self, path: Path) -> frozenset[str]:
+        """The label tables named there, those behind a selection too."""
+        return frozenset(name for source in self.sidecar(path).sources for name in _TABLES.findall(f"/{source}"))
 
     def labels_read(self, path: Path) -> frozenset[str]:
         """Everyone in a label table among a sidecar's sources."""

@@ -16,6 +16,7 @@ from restresponse.metrics.scores import CONFUSION, THRESHOLD, Sample, fold_aucs,
 
 Interval = tuple[float, float]
 NONE: Interval = (float("nan"), float("nan"))
+_NO_WIDTH = 1e-9  # sums of weights differ in their last digit where the draws are the same
 
 
 def participant_weights(response: np.ndarray, resamples: int, seed: int) -> np.ndarray:
@@ -82,17 +83,18 @@ def pooled_intervals(
 ) -> dict[str, Interval]:
     """Metric -> interval of its pooled value.
 
-    Where every draw gives the same (a perfect score has no bootstrap spread), the interval is a score interval instead,
-    unless the scores do not differ at all: a constant classifier's table is fixed by the class counts.
+    Where every draw gives the same (a perfect score has no bootstrap spread), the interval is a score interval instead
+    or, where there is none for the metric, missing. Scores that do not differ at all keep theirs of no width: a constant
+    classifier's table is fixed by the class counts.
     """
     draws = pooled_draws(sample, weights)
     found = {metric: percentile(values[metric], draws[metric], confidence) for metric in values}
     if sample.informative:
-        fixed = {metric for metric, (low, high) in found.items() if low == high}
+        fixed = {metric for metric, (low, high) in found.items() if high - low < _NO_WIDTH}
         bounds = _table_bounds(values, confidence) | {
             "auc": auc_score_interval(values["auc"], *_counts(sample), confidence)
         }
-        found |= {metric: bounds[metric] for metric in fixed & set(bounds)}
+        found |= {metric: bounds.get(metric, NONE) for metric in fixed}
     return found
 
 
@@ -105,7 +107,7 @@ def mean_auc_interval(sample: Sample, value: float, weights: np.ndarray, confide
         low, high = nadeau_bengio(aucs, 1 / (folds - 1), confidence)
     else:
         low, high = percentile(value, mean_fold_auc_draws(sample, weights), confidence)
-    if low == high and sample.informative:
+    if high - low < _NO_WIDTH and sample.informative:
         return auc_score_interval(value, *_counts(sample), confidence)
     return low, high
 

@@ -145,7 +145,7 @@ def leaks_between(
     reason : a sentence, or None where a leak is possible
     """
     if model is None:
-        return None, "reads the training labels alone, never an image or a test label"
+        return None, "reads no image and no test label"
     components, linear = arm["input"] == "components", model["kind"] == "linear"
     searched = len(model.get("penalties", ())) > 1 or bool(model.get("search"))
     absent = {

@@ -15,7 +15,7 @@ The truth's conventions. All coordinates are mm, RAS. Four spaces:
 
 The warp. A point p of T1w world shows the template at m = u + D(u) with u = A^-1 p, where A is `affine.txt` (4 x 4) and D
 `displacement.npy` (X, Y, Z, 3), mm, on the grid that `displacement_affine.txt` gives, linear in between. Backwards, p = A (m + E(m)), E is
-`displacement_inverse.npy` on the same grid. `restresponse.phantom.truth.read_truth` does the sums.
+`displacement_inverse.npy` on the same grid (within 0.15 mm). `restresponse.phantom.truth.read_truth` does the sums.
 
 Files, in OUT_truth/{participant}/ unless said otherwise:
 

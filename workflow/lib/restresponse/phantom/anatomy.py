@@ -12,7 +12,9 @@ _DISPLACEMENT_SHAPE = (61, 71, 61)  # -120..120, -160..120, -100..140 mm: head a
 _DISPLACEMENT_ORIGIN = (-120.0, -160.0, -100.0)
 _SLAB = 400_000  # points mapped at a time
 
-TISSUES = ("T1w", "GM", "WM", "CSF", "depth")  # depth: mm outside the brain's hull, negative inside
+_PADDING = ((14, 14), (14, 14), (20, 14))  # voxels of 1 mm around the template: room for the rim
+
+TISSUES = ("GM", "WM", "CSF", "depth")  # shares, and mm outside the brain's hull (negative inside)
 
 
 def displacement_affine() -> np.ndarray:
@@ -23,55 +25,50 @@ def displacement_affine() -> np.ndarray:
 
 
 @functools.cache
-def template(blur: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """The template's tissues on one 1 mm grid around the whole head.
-
-    Parameters
-    ----------
-    blur : float
-        Standard deviation in mm of a Gaussian on the T1w, against aliasing on coarse images.
-
-    Returns
-    -------
-    tissues : (X, Y, Z, 5) float32, the channels of `TISSUES`: T1w 0 to 1, shares 0 to 1, depth in mm
-    affine : (4, 4)
-    """
+def tissue_template() -> tuple[np.ndarray, np.ndarray]:
+    """The template's tissues, 1 mm: (X, Y, Z, 4) float32, the channels of `TISSUES`, and the affine (4, 4)."""
     from nilearn import datasets
+
+    t1w, affine = _t1w()
+    grey, white = (
+        np.pad(load(resolution=1).get_fdata(dtype=np.float32), _PADDING)
+        for load in (datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
+    )
+    fluid = np.where(t1w > 0.19, np.clip(1 - grey - white, 0, 1), 0).astype(np.float32)
+    return np.stack([grey, white, fluid, _depth()], axis=-1), affine
+
+
+@functools.cache
+def t1w_template(blur: float) -> tuple[np.ndarray, np.ndarray]:
+    """The template's T1w (0 to 1), blurred by `blur` mm against aliasing, and depth: (X, Y, Z, 2) float32, and the affine (4, 4)."""
     from scipy import ndimage
 
-    images = [
-        load(resolution=1)
-        for load in (
-            datasets.load_mni152_template,
-            datasets.load_mni152_gm_template,
-            datasets.load_mni152_wm_template,
-            datasets.load_mni152_brain_mask,
-        )
-    ]
-    margin = ((14, 14), (14, 14), (24, 16))  # room for the rim, and below, where the template ends
-    t1w, grey, white, brain = (np.pad(image.get_fdata(dtype=np.float32), margin) for image in images)
-    brain = ndimage.binary_fill_holes(brain > 0.5)
-    affine = images[0].affine.copy()
-    affine[:3, 3] -= [pad[0] for pad in margin]
-    if blur > 0.3:
-        t1w = ndimage.gaussian_filter(t1w, blur)
-    fluid = np.where(brain, np.clip(1 - grey - white, 0, 1), 0)
-    tissues = np.stack([t1w, grey, white, fluid.astype(np.float32), _depth(brain)], axis=-1)
-    tissues.flags.writeable = False
-    return tissues, affine
+    t1w, affine = _t1w()
+    return np.stack([ndimage.gaussian_filter(t1w, blur, truncate=3) if blur > 0.3 else t1w, _depth()], axis=-1), affine
 
 
-def _depth(brain: np.ndarray) -> np.ndarray:
-    """Distance in mm from the brain's closed and smoothed hull, from a 2 mm grid (the hull is smooth)."""
+@functools.cache
+def _t1w() -> tuple[np.ndarray, np.ndarray]:
+    from nilearn import datasets
+
+    image = datasets.load_mni152_template(resolution=1)
+    affine = image.affine.copy()
+    affine[:3, 3] -= [before for before, _ in _PADDING]
+    return np.pad(image.get_fdata(dtype=np.float32), _PADDING), affine
+
+
+@functools.cache
+def _depth() -> np.ndarray:
+    """Distance in mm from the brain's closed and smoothed hull, made on a 3 mm grid (the hull is smooth)."""
     from scipy import ndimage
 
-    coarse = np.pad(brain[::2, ::2, ::2], 8)
+    t1w, _ = _t1w()
+    coarse = ndimage.binary_fill_holes(np.pad(t1w[1::3, 1::3, 1::3] > 0.19, 6))
     distance = ndimage.distance_transform_edt(~coarse)
-    hull = ndimage.distance_transform_edt(distance < 7) > 7  # closing by 14 mm fills the gaps of the base
-    hull |= coarse
-    signed = 2 * (ndimage.distance_transform_edt(~hull) - ndimage.distance_transform_edt(hull))
-    signed = ndimage.gaussian_filter(signed, 1.0)[8:-8, 8:-8, 8:-8].astype(np.float32)
-    return ndimage.affine_transform(signed, [0.5] * 3, output_shape=brain.shape, order=1, mode="nearest")
+    hull = coarse | (ndimage.distance_transform_edt(distance < 5) > 5)  # closing by 15 mm fills the gaps of the base
+    signed = 3 * (ndimage.distance_transform_edt(~hull) - ndimage.distance_transform_edt(hull))
+    signed = ndimage.gaussian_filter(signed, 0.8)[6:-6, 6:-6, 6:-6].astype(np.float32)
+    return ndimage.affine_transform(signed, [1 / 3] * 3, [-1 / 3] * 3, output_shape=t1w.shape, order=1, mode="nearest")
 
 
 def interpolate(stack: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
@@ -87,7 +84,8 @@ def interpolate(stack: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
     values : (N, C) float32
     """
     shape = stack.shape[:3]
-    rows = stack.reshape(-1, stack.shape[3])
+    flat = stack.shape[3] == 1  # one channel needs no rows, and is twice as fast without
+    rows = stack.reshape(-1) if flat else stack.reshape(-1, stack.shape[3])
     lower, upper_weight = [], []
     for axis, n in enumerate(shape):
         position = np.clip(coordinates[axis], 0, n - 1.000001, dtype=np.float32)
@@ -96,15 +94,15 @@ def interpolate(stack: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
         upper_weight.append(position - lower[-1])
     corner = (lower[0] * shape[1] + lower[1]) * shape[2] + lower[2]
     x, y, z = upper_weight
-    values = np.zeros((corner.size, stack.shape[3]), np.float32)
+    values = np.zeros((corner.size, *rows.shape[1:]), np.float32)
     for step_x, weight_x in ((0, 1 - x), (shape[1] * shape[2], x)):
         for step_y, weight_y in ((0, 1 - y), (shape[2], y)):
             weight_xy = weight_x * weight_y
             for step_z, weight_z in ((0, 1 - z), (1, z)):
                 found = rows.take(corner + (step_x + step_y + step_z), axis=0)
-                found *= (weight_xy * weight_z)[:, None]
+                found *= weight_xy * weight_z if flat else (weight_xy * weight_z)[:, None]
                 values += found
-    return values
+    return values[:, None] if flat else values
 
 
 def apply(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -146,14 +144,20 @@ class Warp:
         grid = np.indices(self.displacement.shape[:3], np.float64).reshape(3, -1)
         mni = apply(displacement_affine(), grid)
         points = mni.copy()
-        for _ in range(25):
-            points += mni - _displaced(self.displacement, points)
+        for _ in range(30):  # the field is a contraction: each step leaves less than half of the error
+            missed = mni - _displaced(self.displacement, points)
+            points += missed
+            if np.abs(missed).max() < 1e-3:
+                break
         return np.ascontiguousarray((points - mni).T.reshape(self.displacement.shape).astype(np.float32))
 
 
-def from_mni(affine: np.ndarray, inverse_displacement: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Carry points (3, N) of MNI space to T1w world."""
-    return apply(affine, _displaced(inverse_displacement, points))
+    def from_mni(self, points: np.ndarray, inverse_displacement: np.ndarray) -> np.ndarray:
+        """Carry points (3, N) of MNI space to T1w world; the inverse field, linear between its nodes, is polished to 0.001 mm."""
+        placed = _displaced(inverse_displacement, points)
+        for _ in range(10):
+            placed += points - _displaced(self.displacement, placed)
+        return apply(self.affine, placed)
 
 
 def _displaced(displacement: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -174,28 +178,35 @@ def draw_warp(generator: np.random.Generator) -> Warp:
     return Warp(placed @ scale, displacement)
 
 
-def tissues_at(warp: Warp, shape: tuple[int, int, int], affine: np.ndarray, blur: float) -> tuple[np.ndarray, np.ndarray]:
-    """The head's tissues on a grid of T1w world.
+def sampled(
+    warp: Warp, source: tuple[np.ndarray, np.ndarray], shape: tuple[int, int, int], affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maps of MNI space as a head has them, on a grid of T1w world.
+
+    Parameters
+    ----------
+    source : maps (X', Y', Z', C) and their affine
+    shape, affine : the grid, voxel index to T1w world
 
     Returns
     -------
-    tissues : (X, Y, Z, 5) float32, the channels of `TISSUES`
+    values : (X, Y, Z, C) float32
     mni : (X, Y, Z, 3) float32, each voxel's place in MNI space, mm
     """
-    maps, map_affine = template(round(blur, 2))
+    maps, map_affine = source
     to_index = np.linalg.inv(map_affine)
-    tissues = np.empty((*shape, len(TISSUES)), np.float32)
+    values = np.empty((*shape, maps.shape[3]), np.float32)
     mni = np.empty((*shape, 3), np.float32)
     plane = shape[1] * shape[2]
     step = max(1, _SLAB // plane)
-    inplane = np.indices(shape[1:], np.float64).reshape(2, -1)
+    inplane = np.indices(shape[1:], np.float32).reshape(2, -1)
     for start in range(0, shape[0], step):
-        rows = np.arange(start, min(start + step, shape[0]))
-        index = np.concatenate([np.repeat(rows, plane)[None], np.tile(inplane, len(rows))])
+        rows = np.arange(start, min(start + step, shape[0]), dtype=np.int32)
+        index = np.concatenate([np.repeat(rows.astype(np.float32), plane)[None], np.tile(inplane, len(rows))])
         points = warp.to_mni(apply(affine, index))
         mni[rows] = points.T.reshape(len(rows), *shape[1:], 3)
-        tissues[rows] = interpolate(maps, apply(to_index, points)).reshape(len(rows), *shape[1:], -1)
-    return tissues, mni
+        values[rows] = interpolate(maps, apply(to_index, points)).reshape(len(rows), *shape[1:], -1)
+    return values, mni
 
 
 def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
@@ -216,17 +227,16 @@ def t1w_image(warp: Warp, voxel_size: float, noise: float, generator: np.random.
     affine = np.diag([voxel_size] * 3 + [1.0])
     middle = apply(warp.affine, np.array([[0.0], [-17.0], [6.0]]))[:, 0] + generator.normal(0, 1.5, 3)
     affine[:3, 3] = middle - voxel_size * (np.array(shape) - 1) / 2
-    tissues, _ = tissues_at(warp, shape, affine, 0.35 * voxel_size)
-    brain, depth = tissues[..., 0], tissues[..., 4]
+    head, _ = sampled(warp, t1w_template(round(0.35 * voxel_size, 2)), shape, affine)
+    brain, depth = head[..., 0], head[..., 1]
     skull, scalp = generator.uniform(5, 7), generator.uniform(5, 7)
     edge = max(1.0, voxel_size)
     rim = 0.22 * soft_step(depth + 12, 4.0) * (1 - soft_step(depth - 2, edge))  # fluid in the hull's gaps and around the brain
     rim += 0.05 * soft_step(depth - 2, edge) * (1 - soft_step(depth - 2 - skull, edge))
     texture = _smooth_field(shape, 8 / voxel_size, generator)
     rim += 0.75 * (1 + 0.12 * texture) * soft_step(depth - 2 - skull, edge) * (1 - soft_step(depth - 2 - skull - scalp, edge))
-    head = np.maximum(brain, rim)
     bias = np.exp(0.13 * _smooth_field(shape, 55 / voxel_size, generator))
-    signal = 900 * head * bias
+    signal = 900 * np.maximum(brain, rim) * bias
     sd = np.float32(noise * 900 * 0.02)
     first, second = (sd * generator.standard_normal(shape, np.float32) for _ in range(2))
     return np.rint(np.hypot(signal + first, second)).astype(np.int16), affine

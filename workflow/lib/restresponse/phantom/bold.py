@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from restresponse.files import writing
-from restresponse.phantom.anatomy import Warp, apply, interpolate, rigid, soft_step, tissues_at
+from restresponse.phantom.anatomy import Warp, apply, interpolate, rigid, sampled, soft_step, tissue_template
 from restresponse.phantom.signals import Harmonics, Motion, Physiology
 
 FIELD_OF_VIEW = np.array([180.0, 216.0, 168.0])  # mm: a head and a few voxels
 _MARGIN = 10.0  # mm of head known beyond the matrix, for what moves in
+_STILL = 0.1  # mm: the maps of change are smooth, and looked up anew when the head has moved by more
 _BASELINE = 700.0  # of pure fluid, in the units of the file
 _MAP_STEP = 2.5  # mm, of the maps of change (they are smooth)
 _THERMAL = 0.009  # noise of a voxel, of grey matter's signal
@@ -73,8 +74,8 @@ def make_head(
     from scipy import ndimage
 
     baseline_affine, baseline_shape = _parallel(matrix, float(np.clip(matrix.voxel_size.min() / 3, 1.0, 2.0)))
-    tissues, mni = tissues_at(warp, baseline_shape, np.linalg.inv(to_bold) @ baseline_affine, 0.0)
-    _, grey, white, fluid, depth = np.moveaxis(tissues, -1, 0)
+    tissues, mni = sampled(warp, tissue_template(), baseline_shape, np.linalg.inv(to_bold) @ baseline_affine)
+    grey, white, fluid, depth = np.moveaxis(tissues, -1, 0)
     scalp_depth = generator.uniform(7, 10)
     around = np.clip(1 - grey - white - fluid, 0, 1)
     baseline = _GREY * grey + _WHITE * white + fluid
@@ -86,8 +87,8 @@ def make_head(
     del tissues, mni
 
     changes_affine, changes_shape = _parallel(matrix, max(_MAP_STEP, matrix.voxel_size.min() / 2))
-    tissues, mni = tissues_at(warp, changes_shape, np.linalg.inv(to_bold) @ changes_affine, 0.0)
-    _, grey, white, fluid, depth = np.moveaxis(tissues, -1, 0)
+    tissues, mni = sampled(warp, tissue_template(), changes_shape, np.linalg.inv(to_bold) @ changes_affine)
+    grey, white, fluid, _ = np.moveaxis(tissues, -1, 0)
     index = apply(np.linalg.inv(planted_affine), mni.reshape(-1, 3).T)
     networks = interpolate(np.ascontiguousarray(np.moveaxis(planted, 0, -1)), index).reshape(*changes_shape, -1)
     base = np.exp(-0.5 * np.sum(((mni - np.float32([0, -18, -25])) / np.float32([22, 25, 25])) ** 2, axis=-1))
@@ -149,7 +150,7 @@ def acquire(
     to_changes = np.linalg.inv(head.changes_affine) @ back
 
     voxels = np.indices(matrix.shape, np.float32).reshape(3, -1)
-    seen, inside = _supports(head, matrix, voxels, np.abs(parameters).max(initial=0.0))
+    seen, inside = _supports(head, matrix, voxels, _shift(back, np.broadcast_to(matrix.affine, back.shape[1:]), matrix))
     bias = _receive_bias(matrix, voxels, generator)
     sd = np.float32(noise * _THERMAL * _GREY * _BASELINE)
     with writing(path) as temporary, temporary.open("wb") as raw:
@@ -158,7 +159,9 @@ def acquire(
             for volume in range(n_volumes):
                 signal = np.zeros(voxels.shape[1], np.float32)
                 signal[seen] = interpolate(head.baseline, _moved(to_baseline[volume], voxels[:, seen]))[:, 0]
-                change = interpolate(head.changes, _moved(to_changes[volume], voxels[:, inside]))
+                if volume == 0 or _shift(back[volume], known, matrix) > _STILL:
+                    change = interpolate(head.changes, _moved(to_changes[volume], voxels[:, inside]))
+                    known = back[volume]
                 own = signals[volume].take(voxels[2, inside].astype(np.int32), axis=0)
                 signal[inside] *= 1 + np.einsum("nc,nc->n", change, own)
                 signal *= bias
@@ -175,11 +178,17 @@ def _moved(matrices: np.ndarray, voxels: np.ndarray) -> np.ndarray:
     return np.stack([own[:, a, 0] * voxels[0] + own[:, a, 1] * voxels[1] + own[:, a, 2] * voxels[2] + own[:, a, 3] for a in range(3)])
 
 
-def _supports(head: Head, matrix: Matrix, voxels: np.ndarray, largest: float) -> tuple[np.ndarray, np.ndarray]:
-    """Voxels that the head, and its part that changes in time, may reach."""
+def _shift(first: np.ndarray, second: np.ndarray, matrix: Matrix) -> float:
+    """The furthest that any corner of the matrix lies apart under two sets of transforms (Z, 4, 4), mm."""
+    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]).T * np.array([*matrix.shape, 1])[:, None]
+    return float(np.abs((first - second)[..., :3, :] @ corners).max())
+
+
+def _supports(head: Head, matrix: Matrix, voxels: np.ndarray, furthest: float) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels that the head, and its part that changes in time, may reach when it moves by `furthest` mm."""
     from scipy import ndimage
 
-    reach = 2 + int(np.ceil(largest * 2 / matrix.voxel_size.min()))  # voxels; radians are small next to mm
+    reach = 1 + int(np.ceil(furthest / matrix.voxel_size.min()))
     found = []
     for stack, affine in ((head.baseline, head.baseline_affine), (np.abs(head.changes[..., :-1]).max(-1, keepdims=True), head.changes_affine)):
         values = interpolate(stack, apply(np.linalg.inv(affine) @ matrix.affine, voxels))[:, 0].reshape(matrix.shape)

@@ -10,7 +10,7 @@ import numpy as np
 
 from restresponse.grid import grid
 from restresponse.networks import RADIUS, network_blobs, network_names, network_nodes
-from restresponse.phantom.anatomy import apply, interpolate, template
+from restresponse.phantom.anatomy import apply, interpolate, tissue_template
 
 AMPLITUDE = 2.0  # percent of the baseline at a network's peak
 AMPLITUDE_SPREAD = 0.12  # standard deviation of its logarithm over participants
@@ -77,8 +77,8 @@ def _grey_around(voxel_size: float) -> np.ndarray:
     """Share of grey matter in a neighbourhood of about 4 mm, on CONN's grid: networks leave white matter and fluid alone."""
     from scipy import ndimage
 
-    tissues, tissues_affine = template()
-    around = np.clip(1.4 * ndimage.gaussian_filter(tissues[..., 1], 1.8), 0, 1)[..., None]
+    tissues, tissues_affine = tissue_template()
+    around = np.clip(1.4 * ndimage.gaussian_filter(tissues[..., 0], 1.8), 0, 1)[..., None]
     shape, affine = grid(voxel_size)
     index = apply(np.linalg.inv(tissues_affine) @ affine, np.indices(shape, np.float64).reshape(3, -1))
     return interpolate(np.ascontiguousarray(around), index)[:, 0].reshape(shape)

@@ -10,7 +10,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 from restresponse.files import read_array, read_json, read_table
-from restresponse.phantom.anatomy import Warp, apply, from_mni, rigid
+from restresponse.phantom.anatomy import Warp, apply, rigid
 from restresponse.phantom.signals import Harmonics
 
 
@@ -45,7 +45,7 @@ class Truth:
 
     def mni_to_t1w(self, points: np.ndarray) -> np.ndarray:
         """Carry points (3, N) of MNI space to T1w world."""
-        return from_mni(self.warp.affine, self.displacement_inverse, points)
+        return self.warp.from_mni(points, self.displacement_inverse)
 
     def mni_to_bold(self, points: np.ndarray) -> np.ndarray:
         """Carry points (3, N) of MNI space to BOLD world, the head at rest."""

@@ -122,7 +122,9 @@ def _beside_constant(metrics: pandas.DataFrame, pair: tuple[str, str]) -> list[s
 def _other_protocol(row: pandas.Series, level: str) -> str:
     if isinstance(row.by_construction, str):
         return f"With the {row.protocol} protocol nothing can differ for it ({row.by_construction})."
-    if row.low > 0:
+    if row.clean == row.value == 1:
+        comment = "which says nothing where both are at the ceiling"
+    elif row.low > 0:
         comment = "that much of the protocol's figure is optimism"
     elif row.low <= 0 <= row.high:
         comment = "at this size not told apart from none"
