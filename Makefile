@@ -44,9 +44,9 @@ $(VENV)/ready: envs/requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'restresponse needs Python 3.11 or newer: make PYTHON=python3.11')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r envs/requirements.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r envs/requirements.txt
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready envs/requirements-test.txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r envs/requirements-test.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r envs/requirements-test.txt
 	touch $@

@@ -22,6 +22,7 @@ from restresponse.engines import tissues as tissue_maps
 from restresponse.files import read_json, write_json
 
 REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
+_COARSE = 3.0  # mm; a T1w image of such voxels is registered at 4 mm, for the last level would follow its noise
 _MARGIN = 5  # voxels kept around the template's brain in registration
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
 _FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
@@ -70,7 +71,9 @@ class Embedded(Engine):
             return self._run(interface)
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
-        inputs = {"metric": "NCC 2x2x2", "iterations": "40x50x10", "smoothing": "2vox 0.5vox", "seed": 7}
+        coarse = float(np.max(nib.load(t1w).header.get_zooms()[:3])) >= _COARSE
+        levels = "40x50x0" if coarse else "40x50x10"  # of 8, 4 and 2 mm
+        inputs = {"metric": "NCC 2x2x2", "iterations": levels, "smoothing": "2vox 0.5vox", "seed": 7}
         method = (
             "The brain was normalised to MNI152 (2009 asymmetric, as distributed with nilearn) by the affine transform and "
             "a diffeomorphic registration (greedy, neighbourhood cross-correlation)."
