@@ -31,7 +31,11 @@ def test_the_32_nodes_of_8_networks():
 
 @pytest.mark.skipif(not ATLAS.is_file(), reason=f"CONN's own list of nodes is not at {ATLAS}")
 def test_the_table_is_the_atlas_of_conn():
-    found = [re.fullmatch(r"(\w+)\.(.+?) *\((-?\d+),(-?\d+),(-?\d+)\)", line.strip()) for line in ATLAS.read_text().splitlines() if line.strip()]
+    found = [
+        re.fullmatch(r"(\w+)\.(.+?) *\((-?\d+),(-?\d+),(-?\d+)\)", line.strip())
+        for line in ATLAS.read_text().splitlines()
+        if line.strip()
+    ]
     assert [(m[1], m[2], (float(m[3]), float(m[4]), float(m[5]))) for m in found] == list(network_nodes())
 
 
@@ -43,7 +47,9 @@ def test_each_map_peaks_at_one_and_at_a_node_of_its_own(voxel_size):
     np.testing.assert_allclose(maps.max(axis=(1, 2, 3)), 1, rtol=1e-6)
     for name, one in zip(names, maps, strict=True):
         peak = affine[:3, :3] @ np.unravel_index(one.argmax(), shape) + affine[:3, 3]
-        distances = [np.linalg.norm(peak - np.array(position)) for network, _, position in network_nodes() if network == name]
+        distances = [
+            np.linalg.norm(peak - np.array(position)) for network, _, position in network_nodes() if network == name
+        ]
         between = 8 if name == "Cerebellar" else 0  # its two nodes are 16 mm apart and their sum may peak between
         assert min(distances) <= voxel_size + between
 

@@ -24,7 +24,13 @@ from restresponse.phantom.settings import EFFECT_SIGNS, CohortSettings
 from restresponse.phantom.truth import read_truth
 
 TINY = CohortSettings(
-    participants=3, responders=3, volumes=40, bold_voxel_size=(8.0, 8.0, 8.0), t1w_voxel_size=6.0, truth_voxel_size=8.0, seed=5
+    participants=3,
+    responders=3,
+    volumes=40,
+    bold_voxel_size=(8.0, 8.0, 8.0),
+    t1w_voxel_size=6.0,
+    truth_voxel_size=8.0,
+    seed=5,
 )
 NAMES = network_names()
 
@@ -39,7 +45,9 @@ def cohort(tmp_path_factory):
 
 def digests(folder: Path) -> dict[str, str]:
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
@@ -71,7 +79,10 @@ def test_the_same_seed_makes_the_same_bytes_alone_in_company_and_in_parallel(coh
     for mine, theirs in ((tmp_path / "bids", cohort[0]), (tmp_path / "bids_truth", cohort[1])):
         for participant in ("sub-01", "sub-02"):
             assert digests(mine / participant) == digests(theirs / participant)
-    assert digests(cohort[0] / "sub-01")["anat/sub-01_T1w.nii.gz"] != digests(cohort[0] / "sub-02")["anat/sub-02_T1w.nii.gz"]
+    assert (
+        digests(cohort[0] / "sub-01")["anat/sub-01_T1w.nii.gz"]
+        != digests(cohort[0] / "sub-02")["anat/sub-02_T1w.nii.gz"]
+    )
 
 
 def test_another_seed_makes_another_head():
@@ -168,7 +179,9 @@ def test_an_effect_on_the_map_changes_half_of_the_nodes_and_no_amplitude():
     one, other = drawn(3, True, 0.5, "map"), drawn(3, False, 0.5, "map")
     np.testing.assert_array_equal(one.amplitudes, other.amplitudes)
     changed = {
-        node[:2]: ratio for node, ratio in zip(network_nodes(), one.weights / other.weights, strict=True) if not np.isclose(ratio, 1)
+        node[:2]: ratio
+        for node, ratio in zip(network_nodes(), one.weights / other.weights, strict=True)
+        if not np.isclose(ratio, 1)
     }
     assert changed == pytest.approx(
         {
@@ -183,7 +196,9 @@ def test_an_effect_on_the_map_changes_half_of_the_nodes_and_no_amplitude():
 def test_the_default_effect_ranks_first_in_a_cohort_of_20():
     first = []
     for seed in range(100):
-        amplitudes = np.array([drawn([seed, index], index < 13, CohortSettings().effect).amplitudes for index in range(20)])
+        amplitudes = np.array(
+            [drawn([seed, index], index < 13, CohortSettings().effect).amplitudes for index in range(20)]
+        )
         t = stats.ttest_ind(amplitudes[:13], amplitudes[13:], equal_var=False).statistic
         first.append({NAMES[index] for index in np.argsort(-np.abs(t))[:2]} == set(EFFECT_SIGNS))
     assert np.mean(first) >= 0.95
@@ -216,7 +231,10 @@ def test_the_warp_is_one_to_one_and_its_inverse_is_true(cohort):
 def test_both_images_show_the_head_where_the_truth_says(cohort):
     truth = read_truth(cohort[1], "sub-01")
     maps, affine = anatomy.tissue_template()
-    for kind, name, to_t1w in (("anat", "T1w", np.eye(4)), ("func", "task-rest_bold", np.linalg.inv(truth.coregistration))):
+    for kind, name, to_t1w in (
+        ("anat", "T1w", np.eye(4)),
+        ("func", "task-rest_bold", np.linalg.inv(truth.coregistration)),
+    ):
         image = nib.load(cohort[0] / f"sub-01/{kind}/sub-01_{name}.nii.gz")
         data = image.get_fdata(dtype=np.float32)
         data = data.mean(-1) if data.ndim == 4 else data
@@ -247,7 +265,9 @@ def scan(path, motion, noise=0.0, n_volumes=12, courses=None):
     _, _, matrix, _, head = head_at_rest()
     still = signals.Harmonics(np.array([0.05]), np.zeros((2, 8)), np.zeros(8))
     physiology = signals.draw_physiology(np.random.default_rng(4), 2.0 * n_volumes)
-    parameters = bold.acquire(path, matrix, head, n_volumes, 2.0, courses or still, physiology, motion, noise, np.random.default_rng(7))
+    parameters = bold.acquire(
+        path, matrix, head, n_volumes, 2.0, courses or still, physiology, motion, noise, np.random.default_rng(7)
+    )
     return nib.load(path).get_fdata(dtype=np.float32), parameters
 
 
@@ -284,7 +304,7 @@ def test_rotation_is_right_handed_about_the_centre():
     centre = np.array([10.0, 20, 30])
     matrix = anatomy.rigid(np.array([1.0, 2, 3]), np.array([0, 0, np.pi / 2]), centre)
     np.testing.assert_allclose(matrix @ [*centre, 1], [11, 22, 33, 1])
-    np.testing.assert_allclose(matrix @ [*(centre + [1, 0, 0]), 1], [11, 23, 33, 1], atol=1e-12)
+    np.testing.assert_allclose(matrix @ [11, 20, 30, 1], [11, 23, 33, 1], atol=1e-12)
     both = anatomy.rigid(np.zeros(3), np.array([0.1, 0.2, 0.3]), np.zeros(3))
     one = [anatomy.rigid(np.zeros(3), 0.1 * (axis + 1) * np.eye(3)[axis], np.zeros(3)) for axis in range(3)]
     np.testing.assert_allclose(both, one[2] @ one[1] @ one[0], atol=1e-12)
@@ -293,7 +313,9 @@ def test_rotation_is_right_handed_about_the_centre():
 def test_a_network_is_seen_where_it_was_planted_at_its_slices_own_time(tmp_path):
     warp, to_bold, matrix, planted, _ = head_at_rest()
     courses = signals.draw_harmonics(np.random.default_rng(9), 240.0, signals.BAND, 8).scaled(2.0 * np.arange(120))
-    data, _ = scan(tmp_path / "networks.nii.gz", lambda times: np.zeros((*times.shape, 6)), n_volumes=120, courses=courses)
+    data, _ = scan(
+        tmp_path / "networks.nii.gz", lambda times: np.zeros((*times.shape, 6)), n_volumes=120, courses=courses
+    )
     maps, affine = planted.maps(4.0)
     places = anatomy.apply(np.linalg.inv(to_bold) @ matrix.affine, np.indices(matrix.shape, float).reshape(3, -1))
     index = anatomy.apply(np.linalg.inv(affine), warp.to_mni(places))

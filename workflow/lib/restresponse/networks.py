@@ -87,7 +87,9 @@ def network_blobs(
     return blobs(_sums(np.asarray(weights, float)), np.asarray(centres, float), np.asarray(radii, float), shape, affine)
 
 
-def blobs(mixing: np.ndarray, centres: np.ndarray, radii: np.ndarray, shape: Sequence[int], affine: np.ndarray) -> np.ndarray:
+def blobs(
+    mixing: np.ndarray, centres: np.ndarray, radii: np.ndarray, shape: Sequence[int], affine: np.ndarray
+) -> np.ndarray:
     """Weighted sums of Gaussians: `mixing` (K, N) of N centres (N, 3) in mm with radii (N,) in mm, as (K, *shape) float32."""
     maps = np.zeros((len(mixing), *shape), np.float32)
     rotation, origin = np.asarray(affine)[:3, :3], np.asarray(affine)[:3, 3]
@@ -96,7 +98,8 @@ def blobs(mixing: np.ndarray, centres: np.ndarray, radii: np.ndarray, shape: Seq
     for weights, centre, radius in zip(mixing.T, centres, radii, strict=True):
         if axis_aligned:  # a Gaussian is then a product of three
             x, y, z = (
-                np.exp(-0.5 * ((rotation[a, a] * np.arange(shape[a]) + origin[a] - centre[a]) / radius) ** 2) for a in range(3)
+                np.exp(-0.5 * ((rotation[a, a] * np.arange(shape[a]) + origin[a] - centre[a]) / radius) ** 2)
+                for a in range(3)
             )
             blob = (x[:, None, None] * y[:, None] * z).astype(np.float32)
         else:

@@ -113,7 +113,13 @@ class DeformableRegistration(Greedy):
     def arguments(self) -> list[str]:
         inputs = self.inputs
         words = [f"-i {inputs.fixed} {inputs.moving}", f"-it {inputs.initial}", f"-m {inputs.metric}"]
-        return [*words, f"-n {inputs.iterations}", f"-s {inputs.smoothing}", f"-seed {inputs.seed}", f"-o {inputs.out_file}"]
+        return [
+            *words,
+            f"-n {inputs.iterations}",
+            f"-s {inputs.smoothing}",
+            f"-seed {inputs.seed}",
+            f"-o {inputs.out_file}",
+        ]
 
 
 class _ResliceInput(BaseInterfaceInputSpec):

@@ -49,7 +49,9 @@ def segment(values: np.ndarray, priors: Mapping[str, np.ndarray], iterations: in
         weights = posterior * share
         mass = weights.sum(axis=1)
         if not (mass > 1e-4 * values.size).all():
-            raise EngineFailure(f"tissue segmentation lost {TISSUES[int(mass.argmin())]}: look at the T1w and its contrast")
+            raise EngineFailure(
+                f"tissue segmentation lost {TISSUES[int(mass.argmin())]}: look at the T1w and its contrast"
+            )
         means = weights @ values / mass
         variances = (weights * (values - means[:, None]) ** 2).sum(axis=1) / mass
         variances = np.maximum(variances, 1e-4 * values.var())

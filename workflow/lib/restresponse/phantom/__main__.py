@@ -25,7 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"restresponse.phantom: {error}", file=sys.stderr)
         return 1
     what = f"{settings.participants} participants, {settings.responders} responders"
-    print(f"{bids}: {what}, made" if made else f"{bids}: {what}, already there and made with the same arguments; nothing done")
+    print(
+        f"{bids}: {what}, made"
+        if made
+        else f"{bids}: {what}, already there and made with the same arguments; nothing done"
+    )
     return 0
 
 
@@ -42,13 +46,34 @@ def _parser(default) -> argparse.ArgumentParser:
     add("--responders", type=int, default=default.responders, help="how many of them are responders")
     add("--volumes", type=int, default=default.volumes, help="volumes of a BOLD series")
     add("--repetition-time", type=float, default=default.repetition_time, help="s")
-    add("--bold-voxel-size", type=float, nargs="+", default=list(default.bold_voxel_size), help="one number or three, mm")
+    add(
+        "--bold-voxel-size",
+        type=float,
+        nargs="+",
+        default=list(default.bold_voxel_size),
+        help="one number or three, mm",
+    )
     add("--t1w-voxel-size", type=float, default=default.t1w_voxel_size, help="mm")
-    add("--effect", type=float, default=default.effect, help="groups' ratio minus 1 in the two networks that differ; 0: no effect")
-    add("--effect-on", choices=("amplitude", "map"), default=default.effect_on, help="what differs: a network's amplitude or its map")
+    add(
+        "--effect",
+        type=float,
+        default=default.effect,
+        help="groups' ratio minus 1 in the two networks that differ; 0: no effect",
+    )
+    add(
+        "--effect-on",
+        choices=("amplitude", "map"),
+        default=default.effect_on,
+        help="what differs: a network's amplitude or its map",
+    )
     add("--motion", type=float, default=default.motion, help="factor on the head motion; 0: none")
     add("--noise", type=float, default=default.noise, help="factor on thermal and physiological noise; 0: none")
-    add("--truth-voxel-size", type=float, default=default.truth_voxel_size, help="mm, of the planted maps in the truth folder")
+    add(
+        "--truth-voxel-size",
+        type=float,
+        default=default.truth_voxel_size,
+        help="mm, of the planted maps in the truth folder",
+    )
     add("--seed", type=int, default=default.seed, help="of every random number")
     add("--jobs", type=int, default=1, help="participants made at once; the images do not depend on it")
     return parser

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DISPLACEMENT_STEP = 4.0  # mm
-_DISPLACEMENT_SHAPE = (61, 71, 61)  # -120..120, -160..120, -100..140 mm: head and margin
+DISPLACEMENT_STEP = 5.0  # mm
+_DISPLACEMENT_SHAPE = (49, 57, 49)  # -120..120, -160..120, -100..140 mm: head and margin
 _DISPLACEMENT_ORIGIN = (-120.0, -160.0, -100.0)
 _SLAB = 400_000  # points mapped at a time
 
@@ -151,7 +151,6 @@ class Warp:
                 break
         return np.ascontiguousarray((points - mni).T.reshape(self.displacement.shape).astype(np.float32))
 
-
     def from_mni(self, points: np.ndarray, inverse_displacement: np.ndarray) -> np.ndarray:
         """Carry points (3, N) of MNI space to T1w world; the inverse field, linear between its nodes, is polished to 0.001 mm."""
         placed = _displaced(inverse_displacement, points)
@@ -170,7 +169,9 @@ def draw_warp(generator: np.random.Generator) -> Warp:
 
     displacement = np.empty((*_DISPLACEMENT_SHAPE, 3), np.float32)
     for axis in range(3):
-        noise = ndimage.gaussian_filter(generator.standard_normal(_DISPLACEMENT_SHAPE), 20 / DISPLACEMENT_STEP, mode="wrap")
+        noise = ndimage.gaussian_filter(
+            generator.standard_normal(_DISPLACEMENT_SHAPE), 20 / DISPLACEMENT_STEP, mode="wrap"
+        )
         displacement[..., axis] = 2.2 * noise / noise.std()
     scale = np.diag([*np.exp(generator.normal(0, 0.03, 3)), 1.0])
     scale[0, 1], scale[1, 2] = generator.normal(0, 0.015, 2)
@@ -214,7 +215,9 @@ def soft_step(distance: np.ndarray, width: float) -> np.ndarray:
     return (1 / (1 + np.exp(np.clip(-4 * distance / width, -30, 30)))).astype(np.float32)
 
 
-def t1w_image(warp: Warp, voxel_size: float, noise: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def t1w_image(
+    warp: Warp, voxel_size: float, noise: float, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The T1w image: brain, fluid, skull and scalp under a receive bias, with Rician noise.
 
     Returns
@@ -231,10 +234,17 @@ def t1w_image(warp: Warp, voxel_size: float, noise: float, generator: np.random.
     brain, depth = head[..., 0], head[..., 1]
     skull, scalp = generator.uniform(5, 7), generator.uniform(5, 7)
     edge = max(1.0, voxel_size)
-    rim = 0.22 * soft_step(depth + 12, 4.0) * (1 - soft_step(depth - 2, edge))  # fluid in the hull's gaps and around the brain
+    rim = (
+        0.22 * soft_step(depth + 12, 4.0) * (1 - soft_step(depth - 2, edge))
+    )  # fluid in the hull's gaps and around the brain
     rim += 0.05 * soft_step(depth - 2, edge) * (1 - soft_step(depth - 2 - skull, edge))
     texture = _smooth_field(shape, 8 / voxel_size, generator)
-    rim += 0.75 * (1 + 0.12 * texture) * soft_step(depth - 2 - skull, edge) * (1 - soft_step(depth - 2 - skull - scalp, edge))
+    rim += (
+        0.75
+        * (1 + 0.12 * texture)
+        * soft_step(depth - 2 - skull, edge)
+        * (1 - soft_step(depth - 2 - skull - scalp, edge))
+    )
     bias = np.exp(0.13 * _smooth_field(shape, 55 / voxel_size, generator))
     signal = 900 * np.maximum(brain, rim) * bias
     sd = np.float32(noise * 900 * 0.02)

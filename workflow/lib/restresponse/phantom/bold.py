@@ -50,7 +50,9 @@ class Head:
     changes_affine: np.ndarray
 
 
-def draw_matrix(generator: np.random.Generator, voxel_size: np.ndarray, repetition_time: float, warp: Warp, to_bold: np.ndarray) -> Matrix:
+def draw_matrix(
+    generator: np.random.Generator, voxel_size: np.ndarray, repetition_time: float, warp: Warp, to_bold: np.ndarray
+) -> Matrix:
     """An oblique matrix around the head, ascending slices."""
     shape = tuple(int(n) for n in np.ceil(FIELD_OF_VIEW / voxel_size - 1e-6))
     tilt = np.deg2rad(generator.normal((-5, 0, 0), (2.5, 0.7, 0.7)))
@@ -63,7 +65,12 @@ def draw_matrix(generator: np.random.Generator, voxel_size: np.ndarray, repetiti
 
 
 def make_head(
-    matrix: Matrix, warp: Warp, to_bold: np.ndarray, planted: np.ndarray, planted_affine: np.ndarray, generator: np.random.Generator
+    matrix: Matrix,
+    warp: Warp,
+    to_bold: np.ndarray,
+    planted: np.ndarray,
+    planted_affine: np.ndarray,
+    generator: np.random.Generator,
 ) -> Head:
     """Baseline and maps of change of a head at rest, averaged over a voxel's size.
 
@@ -83,7 +90,9 @@ def make_head(
     baseline += 0.10 * soft_step(depth - scalp_depth, 2.0) * (1 - soft_step(depth - scalp_depth - 4, 2.0))
     baseline *= _dropout(mni, generator)
     step = np.diag(np.linalg.inv(matrix.affine) @ baseline_affine)[:3]
-    baseline = ndimage.gaussian_filter(_BASELINE * baseline, 0.29 / step)  # 0.29: a box's standard deviation in its widths
+    baseline = ndimage.gaussian_filter(
+        _BASELINE * baseline, 0.29 / step
+    )  # 0.29: a box's standard deviation in its widths
     del tissues, mni
 
     changes_affine, changes_shape = _parallel(matrix, max(_MAP_STEP, matrix.voxel_size.min() / 2))
@@ -116,9 +125,15 @@ def _parallel(matrix: Matrix, step: float) -> tuple[np.ndarray, tuple[int, int, 
 def _dropout(mni: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """What is left of the signal above the nasal cavity and the ear canals (1 elsewhere)."""
     left = np.ones(mni.shape[:3], np.float32)
-    for centre, width, depth in (((0, 34, -26), (17, 14, 11), 0.85), ((47, -14, -36), (14, 17, 11), 0.7), ((-47, -14, -36), (14, 17, 11), 0.7)):
+    for centre, width, depth in (
+        ((0, 34, -26), (17, 14, 11), 0.85),
+        ((47, -14, -36), (14, 17, 11), 0.7),
+        ((-47, -14, -36), (14, 17, 11), 0.7),
+    ):
         distance = (mni - np.float32(centre)) / np.float32(width)
-        left *= 1 - depth * generator.uniform(0.85, 1.1) * np.exp(-0.5 * np.einsum("...a,...a->...", distance, distance))
+        left *= 1 - depth * generator.uniform(0.85, 1.1) * np.exp(
+            -0.5 * np.einsum("...a,...a->...", distance, distance)
+        )
     return left
 
 
@@ -145,7 +160,8 @@ def acquire(
     times = np.arange(n_volumes)[:, None] * repetition_time + matrix.slice_times
     parameters = motion(times)
     signals = np.concatenate([networks(times), noise * physiology(times)], axis=-1).astype(np.float32)
-    back = np.linalg.inv(rigid(parameters[..., :3], parameters[..., 3:], matrix.centre)) @ matrix.affine  # voxel -> head at rest
+    moved = rigid(parameters[..., :3], parameters[..., 3:], matrix.centre)
+    back = np.linalg.inv(moved) @ matrix.affine  # voxel -> head at rest
     to_baseline = np.linalg.inv(head.baseline_affine) @ back
     to_changes = np.linalg.inv(head.changes_affine) @ back
 
@@ -153,21 +169,27 @@ def acquire(
     seen, inside = _supports(head, matrix, voxels, _shift(back, np.broadcast_to(matrix.affine, back.shape[1:]), matrix))
     bias = _receive_bias(matrix, voxels, generator)
     sd = np.float32(noise * _THERMAL * _GREY * _BASELINE)
-    with writing(path) as temporary, temporary.open("wb") as raw:
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as stream:  # the same bytes each time
-            stream.write(_header(matrix, n_volumes, repetition_time))
-            for volume in range(n_volumes):
-                signal = np.zeros(voxels.shape[1], np.float32)
-                signal[seen] = interpolate(head.baseline, _moved(to_baseline[volume], voxels[:, seen]))[:, 0]
-                if volume == 0 or _shift(back[volume], known, matrix) > _STILL:
-                    change = interpolate(head.changes, _moved(to_changes[volume], voxels[:, inside]))
-                    known = back[volume]
-                own = signals[volume].take(voxels[2, inside].astype(np.int32), axis=0)
-                signal[inside] *= 1 + np.einsum("nc,nc->n", change, own)
-                signal *= bias
-                first, second = (sd * generator.standard_normal(signal.size, np.float32) for _ in range(2))
-                data = np.rint(np.hypot(signal + first, second)).astype("<i2").reshape(matrix.shape)
-                stream.write(data.tobytes(order="F"))
+    known = change = None
+    with (
+        writing(path) as temporary,
+        temporary.open("wb") as raw,
+        gzip.GzipFile(
+            filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0
+        ) as stream,  # the same bytes each time
+    ):
+        stream.write(_header(matrix, n_volumes, repetition_time))
+        for volume in range(n_volumes):
+            signal = np.zeros(voxels.shape[1], np.float32)
+            signal[seen] = interpolate(head.baseline, _moved(to_baseline[volume], voxels[:, seen]))[:, 0]
+            if known is None or _shift(back[volume], known, matrix) > _STILL:
+                change = interpolate(head.changes, _moved(to_changes[volume], voxels[:, inside]))
+                known = back[volume]
+            own = signals[volume].take(voxels[2, inside].astype(np.int32), axis=0)
+            signal[inside] *= 1 + np.einsum("nc,nc->n", change, own)
+            signal *= bias
+            first, second = (sd * generator.standard_normal(signal.size, np.float32) for _ in range(2))
+            data = np.rint(np.hypot(signal + first, second)).astype("<i2").reshape(matrix.shape)
+            stream.write(data.tobytes(order="F"))
     return parameters
 
 
@@ -175,12 +197,20 @@ def _moved(matrices: np.ndarray, voxels: np.ndarray) -> np.ndarray:
     """Carry voxels (3, N) through the matrix (Z, 4, 4) of their own slice."""
     matrices = matrices.astype(np.float32)
     own = matrices.take(voxels[2].astype(np.int32), axis=0)
-    return np.stack([own[:, a, 0] * voxels[0] + own[:, a, 1] * voxels[1] + own[:, a, 2] * voxels[2] + own[:, a, 3] for a in range(3)])
+    return np.stack(
+        [
+            own[:, a, 0] * voxels[0] + own[:, a, 1] * voxels[1] + own[:, a, 2] * voxels[2] + own[:, a, 3]
+            for a in range(3)
+        ]
+    )
 
 
 def _shift(first: np.ndarray, second: np.ndarray, matrix: Matrix) -> float:
     """The furthest that any corner of the matrix lies apart under two sets of transforms (Z, 4, 4), mm."""
-    corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]).T * np.array([*matrix.shape, 1])[:, None]
+    corners = (
+        np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]).T
+        * np.array([*matrix.shape, 1])[:, None]
+    )
     return float(np.abs((first - second)[..., :3, :] @ corners).max())
 
 
@@ -190,7 +220,10 @@ def _supports(head: Head, matrix: Matrix, voxels: np.ndarray, furthest: float) -
 
     reach = 1 + int(np.ceil(furthest / matrix.voxel_size.min()))
     found = []
-    for stack, affine in ((head.baseline, head.baseline_affine), (np.abs(head.changes[..., :-1]).max(-1, keepdims=True), head.changes_affine)):
+    for stack, affine in (
+        (head.baseline, head.baseline_affine),
+        (np.abs(head.changes[..., :-1]).max(-1, keepdims=True), head.changes_affine),
+    ):
         values = interpolate(stack, apply(np.linalg.inv(affine) @ matrix.affine, voxels))[:, 0].reshape(matrix.shape)
         found.append(np.flatnonzero(ndimage.binary_dilation(values > 1e-3 * values.max(), iterations=reach)))
     return found[0], found[1]

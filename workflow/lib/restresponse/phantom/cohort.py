@@ -48,7 +48,9 @@ def make_cohort(bids: str | Path, settings: CohortSettings, truth: str | Path | 
     bids = Path(bids)
     truth = bids.with_name(f"{bids.name}_truth") if truth is None else Path(truth)
     if truth.resolve().is_relative_to(bids.resolve()):
-        raise InputError(f"the truth folder {truth} lies inside the BIDS folder {bids}; give one outside it with --truth")
+        raise InputError(
+            f"the truth folder {truth} lies inside the BIDS folder {bids}; give one outside it with --truth"
+        )
     if _is_whole(bids, truth, settings):
         return False
     write_json(truth / "arguments.json", settings.record())
@@ -115,16 +117,24 @@ def participants_table(settings: CohortSettings, responders: np.ndarray) -> list
 
 def _is_whole(bids: Path, truth: Path, settings: CohortSettings) -> bool:
     """Whether the cohort is there; refuses folders that hold another one or anything else."""
-    occupied = [folder for folder in (bids, truth) if folder.exists() and (not folder.is_dir() or any(folder.iterdir()))]
+    occupied = [
+        folder for folder in (bids, truth) if folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    ]
     if not occupied:
         return False
     marker = truth / "arguments.json"
     remedy = f"give an empty folder, or remove {' and '.join(str(folder) for folder in occupied)}"
     if not marker.is_file():
-        raise InputError(f"{occupied[0]} is not empty and {marker} does not say that it is a cohort of this generator; {remedy}")
+        raise InputError(
+            f"{occupied[0]} is not empty and {marker} does not say that it is a cohort of this generator; {remedy}"
+        )
     stored, wanted = read_json(marker), settings.record()
     if stored != wanted:
-        differing = [f"{key} {stored.get(key)!r} instead of {value!r}" for key, value in wanted.items() if stored.get(key) != value]
+        differing = [
+            f"{key} {stored.get(key)!r} instead of {value!r}"
+            for key, value in wanted.items()
+            if stored.get(key) != value
+        ]
         raise InputError(f"{occupied[0]} holds a cohort made with other arguments ({'; '.join(differing)}); {remedy}")
     if not bids.exists() or not any(bids.iterdir()):
         raise InputError(f"{truth} holds the truth of a cohort that is no longer at {bids}; {remedy}")
@@ -150,7 +160,9 @@ def _write_tables(bids: Path, settings: CohortSettings, responders: np.ndarray) 
             "age": {"Description": "Age", "Units": "year"},
             "sex": {"Description": "Sex", "Levels": {"F": "female", "M": "male"}},
             "pain_pre": {"Description": f"Pain before treatment: {scale}"},
-            "pain_post": {"Description": f"Pain after treatment: {scale}; responders fall by at least {RESPONSE_THRESHOLD:g} %"},
+            "pain_post": {
+                "Description": f"Pain after treatment: {scale}; responders fall by at least {RESPONSE_THRESHOLD:g} %"
+            },
         },
     )
 
@@ -159,7 +171,9 @@ def _write_description(bids: Path, settings: CohortSettings) -> None:
     record = settings.record()
     sizes = " ".join(f"{size:g}" for size in record.pop("bold_voxel_size"))
     record.pop("version")
-    command = " ".join(["OUT", f"--bold-voxel-size {sizes}", *(f"--{key.replace('_', '-')} {value}" for key, value in record.items())])
+    command = " ".join(
+        ["OUT", f"--bold-voxel-size {sizes}", *(f"--{key.replace('_', '-')} {value}" for key, value in record.items())]
+    )
     text = _README.format(participants=settings.participants, responders=settings.responders, command=command)
     write_text(bids / "README", text)
     write_json(

@@ -39,7 +39,9 @@ def group_maps(voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
     return maps / _peaks().astype(np.float32)[:, None, None, None], affine
 
 
-def draw_networks(generator: np.random.Generator, responder: bool, effect: float, effect_on: str, signs: Mapping[str, int]) -> Networks:
+def draw_networks(
+    generator: np.random.Generator, responder: bool, effect: float, effect_on: str, signs: Mapping[str, int]
+) -> Networks:
     """A participant's networks; the effect multiplies by sqrt(1 + effect) to the power of the network's sign, and its inverse in non-responders."""
     weights, centres, radii = _atlas()
     names = network_names()
@@ -67,7 +69,9 @@ def _peaks() -> np.ndarray:
     return _painted(*_atlas(), 2.0)[0].max(axis=(1, 2, 3)).astype(float)
 
 
-def _painted(weights: np.ndarray, centres: np.ndarray, radii: np.ndarray, voxel_size: float) -> tuple[np.ndarray, np.ndarray]:
+def _painted(
+    weights: np.ndarray, centres: np.ndarray, radii: np.ndarray, voxel_size: float
+) -> tuple[np.ndarray, np.ndarray]:
     shape, affine = grid(voxel_size)
     return network_blobs(weights, centres, radii, shape, affine) * _grey_around(voxel_size), affine
 

@@ -12,7 +12,19 @@ from restresponse.phantom import anatomy, bold, networks, signals
 from restresponse.phantom.settings import EFFECT_SIGNS, CohortSettings
 
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-_STREAMS = ("warp", "networks", "time_courses", "motion", "physiology", "coregistration", "t1w", "matrix", "head", "scan", "table")
+_STREAMS = (
+    "warp",
+    "networks",
+    "time_courses",
+    "motion",
+    "physiology",
+    "coregistration",
+    "t1w",
+    "matrix",
+    "head",
+    "scan",
+    "table",
+)
 
 
 def generator_of(seed: int, index: int, stream: str) -> np.random.Generator:
@@ -20,7 +32,9 @@ def generator_of(seed: int, index: int, stream: str) -> np.random.Generator:
     return np.random.default_rng([seed, index, _STREAMS.index(stream)])
 
 
-def make_participant(bids: Path, truth: Path, participant: str, index: int, responder: bool, settings: CohortSettings) -> None:
+def make_participant(
+    bids: Path, truth: Path, participant: str, index: int, responder: bool, settings: CohortSettings
+) -> None:
     """Write one participant's T1w, BOLD and sidecars below `bids`, and what was planted below `truth`, its participant.json last."""
 
     def draw(stream: str) -> np.random.Generator:
@@ -33,7 +47,9 @@ def make_participant(bids: Path, truth: Path, participant: str, index: int, resp
     moved = draw("coregistration")
     middle = anatomy.apply(warp.affine, np.array([[0.0], [-18.0], [6.0]]))[:, 0]
     to_bold = anatomy.rigid(moved.normal(0, (1.5, 1.5, 2.0)), np.deg2rad(moved.normal(0, (1.5, 0.8, 0.8))), middle)
-    matrix = bold.draw_matrix(draw("matrix"), np.array(settings.bold_voxel_size), settings.repetition_time, warp, to_bold)
+    matrix = bold.draw_matrix(
+        draw("matrix"), np.array(settings.bold_voxel_size), settings.repetition_time, warp, to_bold
+    )
     planted = networks.draw_networks(draw("networks"), responder, settings.effect, settings.effect_on, EFFECT_SIGNS)
     maps, maps_affine = planted.maps(2.0)
     head = bold.make_head(matrix, warp, to_bold, maps / 100, maps_affine, draw("head"))
@@ -99,7 +115,14 @@ def _write_t1w(stem: Path, warp: anatomy.Warp, settings: CohortSettings, generat
     image.set_qform(affine, code=1)
     image.header.set_xyzt_units("mm", "sec")
     save_image(stem.with_suffix(".nii.gz"), image)
-    sidecar = {"Modality": "MR", "MagneticFieldStrength": 3, "RepetitionTime": 2.3, "EchoTime": 0.003, "InversionTime": 0.9, "FlipAngle": 9}
+    sidecar = {
+        "Modality": "MR",
+        "MagneticFieldStrength": 3,
+        "RepetitionTime": 2.3,
+        "EchoTime": 0.003,
+        "InversionTime": 0.9,
+        "FlipAngle": 9,
+    }
     write_json(stem.with_suffix(".json"), sidecar)
 
 
@@ -138,5 +161,9 @@ def _write_time_courses(own: Path, courses: signals.Harmonics, middles: np.ndarr
 def _write_places(own: Path, warp: anatomy.Warp, to_bold: np.ndarray) -> None:
     write_array(own / "displacement.npy", warp.displacement)
     write_array(own / "displacement_inverse.npy", warp.inverse_displacement())
-    for name, matrix in (("affine", warp.affine), ("displacement_affine", anatomy.displacement_affine()), ("coregistration", to_bold)):
+    for name, matrix in (
+        ("affine", warp.affine),
+        ("displacement_affine", anatomy.displacement_affine()),
+        ("coregistration", to_bold),
+    ):
         write_text(own / f"{name}.txt", "".join(" ".join(f"{value:.12g}" for value in row) + "\n" for row in matrix))

@@ -50,7 +50,10 @@ class CohortSettings:
                 f"--bold-voxel-size is {self.bold_voxel_size}; expected one or three numbers of 1 to 12 mm",
             ),
             (0.5 <= self.t1w_voxel_size <= 6, f"--t1w-voxel-size is {self.t1w_voxel_size} mm; expected 0.5 to 6"),
-            (0 <= self.effect <= 5, f"--effect is {self.effect}; expected 0 (none) to 5: 0.5 makes the groups' ratio 1.5"),
+            (
+                0 <= self.effect <= 5,
+                f"--effect is {self.effect}; expected 0 (none) to 5: 0.5 makes the groups' ratio 1.5",
+            ),
             (self.effect_on in ("amplitude", "map"), f"--effect-on is {self.effect_on!r}; expected amplitude or map"),
             (0 <= self.motion <= 10, f"--motion is {self.motion}; expected a factor of 0 (none) to 10"),
             (0 <= self.noise <= 20, f"--noise is {self.noise}; expected a factor of 0 (none) to 20"),
@@ -60,4 +63,8 @@ class CohortSettings:
 
     def record(self) -> dict[str, Any]:
         """The arguments as they are stored and compared."""
-        return {"version": VERSION, **asdict(self), "bold_voxel_size": [float(size) for size in np.ravel(self.bold_voxel_size)]}
+        return {
+            "version": VERSION,
+            **asdict(self),
+            "bold_voxel_size": [float(size) for size in np.ravel(self.bold_voxel_size)],
+        }

@@ -60,7 +60,9 @@ def read_truth(folder: str | Path, participant: str) -> Truth:
     """Read the truth of `participant` (`"sub-01"`) from a truth folder."""
     own = Path(folder) / participant
     if not (own / "participant.json").is_file():
-        raise InputError(f"{own} holds no whole truth of {participant}: expected participant.json, written last; make the cohort again")
+        raise InputError(
+            f"{own} holds no whole truth of {participant}: expected participant.json, written last; make the cohort again"
+        )
     motion = read_table(own / "motion.tsv", text_columns=())
     harmonics = np.asarray(read_array(own / "time_courses_harmonics.npy"))
     n = (len(harmonics) - 1) // 2

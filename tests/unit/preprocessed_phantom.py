@@ -1,0 +1,55 @@
+"""One phantom participant at the demo's size, preprocessed once for the tests of `anatomical` and `functional`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from restresponse.anatomical import normalise_anatomical
+from restresponse.engines import TISSUES
+from restresponse.functional.preprocess import preprocess_scan
+from restresponse.phantom.cohort import make_cohort
+from restresponse.phantom.settings import CohortSettings
+
+PARTICIPANT = "sub-01"
+VOXEL_SIZE = 4
+ANATOMICAL = {"engine": "embedded", "bias_correction": True, "segmentation_iterations": 20, "voxel_size": VOXEL_SIZE}
+FUNCTIONAL = {"engine": "embedded", "voxel_size": VOXEL_SIZE, "slice_timing": True, "smoothing_fwhm": 5}
+
+
+def anatomical_outputs(folder: Path) -> dict[str, Path]:
+    """Paths of the outputs of `normalise_anatomical` in a folder."""
+    names = ("T1w", "brain_mask", *TISSUES, "warp", "T1w_MNI", *(f"{tissue}_MNI" for tissue in TISSUES))
+    outputs = {name: folder / f"{name}.nii.gz" for name in names}
+    return outputs | {"affine": folder / "affine.mat", "record": folder / "anatomical.json"}
+
+
+def functional_outputs(folder: Path) -> dict[str, Path]:
+    """Paths of the outputs of `preprocess_scan` in a folder."""
+    outputs = {"image": "bold.nii.gz", "mask": "mask.nii.gz", "confounds": "confounds.tsv"}
+    outputs |= {"confounds_facts": "confounds.json", "record": "functional.json"}
+    return {name: folder / file for name, file in outputs.items()}
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `bids`, `bids_truth` and, in `results`, what preprocessing made of them; made once in a session."""
+    folder = tmp_path_factory.getbasetemp() / "preprocessed_phantom"
+    if (folder / "results" / "functional.json").exists():
+        return folder
+    settings = CohortSettings(participants=1, responders=1, volumes=60, seed=11)
+    make_cohort(folder / "bids", settings)
+    bids, results = folder / "bids" / PARTICIPANT, folder / "results"
+    sidecar = json.loads((bids / "func" / f"{PARTICIPANT}_task-rest_bold.json").read_text())
+    normalise_anatomical(bids / "anat" / f"{PARTICIPANT}_T1w.nii.gz", anatomical_outputs(results), **ANATOMICAL)
+    preprocess_scan(
+        bids / "func" / f"{PARTICIPANT}_task-rest_bold.nii.gz",
+        anatomical_outputs(results),
+        functional_outputs(results),
+        repetition_time=sidecar["RepetitionTime"],
+        slice_times=sidecar["SliceTiming"],
+        **FUNCTIONAL,
+    )
+    return folder
