@@ -17,7 +17,8 @@ cohort: $(VENV)/ready
 	$(BIN)/python -m restresponse.phantom demo/bids --truth demo/truth --jobs 2
 
 test: $(VENV)/ready-test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/workflow -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest tests/integration $(ARGS)
 	@echo "What was tested: tests/README.md"
 
 lint: $(VENV)/ready-test cohort

@@ -1,6 +1,6 @@
 """What a finished run took, stage by stage, from the files of Snakemake's `benchmark:`.
 
-    python benchmarks/stages.py [RESULTS]       prints a table in Markdown
+python benchmarks/stages.py [RESULTS]       prints a table in Markdown
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def read_rules(results: Path) -> dict[str, list[dict[str, float]]]:
     for path in sorted((results / "benchmarks").rglob("*.tsv")):
         with path.open(newline="") as stream:
             for row in csv.DictReader(stream, delimiter="\t"):
-                number = {key: float(row[key]) if row[key] not in {"-", "NA", ""} else 0.0 for key in row if key != "h:m:s"}
+                number = {
+                    key: float(row[key]) if row[key] not in {"-", "NA", ""} else 0.0 for key in row if key != "h:m:s"
+                }
                 rules[path.relative_to(results / "benchmarks").parts[0].removesuffix(".tsv")].append(number)
     return rules
 

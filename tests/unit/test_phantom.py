@@ -97,6 +97,7 @@ def test_a_cohort_cut_short_is_completed_and_a_whole_one_left_alone(cohort, tmp_
     (bids / "dataset_description.json").unlink()
     (truth / "sub-03/participant.json").unlink()
     (bids / "sub-03/func/sub-03_task-rest_bold.nii.gz").unlink()
+    (bids / "sub-02/anat/sub-02_T1w.json").unlink()
     half = bids / "sub-03/func/.123-0a1b2c3d-sub-03_task-rest_bold.nii.gz"
     half.write_bytes(b"half")
     untouched = (bids / "sub-01/anat/sub-01_T1w.nii.gz").stat().st_mtime_ns
@@ -280,7 +281,7 @@ def test_without_motion_and_noise_every_volume_is_the_same(tmp_path):
     noisy, _ = scan(tmp_path / "noisy.nii.gz", motionless, noise=1.0, n_volumes=40)
     brain = data[..., 0] > 300
     deviation = (noisy[brain] - data[brain][:, :1]).std(axis=1) / data[brain][:, 0]
-    assert 0.005 < np.median(deviation) < 0.02
+    assert 0.003 < np.median(deviation) < 0.015
 
 
 def test_slices_before_a_movement_are_still_and_those_after_it_are_moved(tmp_path):

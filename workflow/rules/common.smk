@@ -1,4 +1,4 @@
-# What every rule file uses: the library's path, the validated config, the dataset's scans, the wildcards' values.
+# For all rules: the path of the library, the validated config, the scans of the dataset, the values of the wildcards.
 import re
 import sys
 from pathlib import Path

@@ -17,7 +17,6 @@ rule dataset_tables:
     resources:
         mem_mb=1000,
     params:
-        bids_dir=config["dataset"]["bids_dir"],
         settings={key: value for key, value in config["dataset"].items() if key != "outcome"},
         scans=digest_of_rows([*DATASET.scans, *DATASET.set_aside]),
         code=code_of("dataset.tables"),

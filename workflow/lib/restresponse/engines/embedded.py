@@ -24,6 +24,7 @@ from restresponse.files import read_json, write_json
 REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
 _COARSE = 3.0  # mm; a T1w image of such voxels is registered at 4 mm, for the last level would follow its noise
 _MARGIN = 5  # voxels kept around the template's brain in registration
+_LEAST_LIKENESS = 0.3  # correlation inside the brain after the affine; heads have 0.5 and more, other things 0.2 and less
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
 _FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
@@ -56,7 +57,15 @@ class Embedded(Engine):
             near = self._template["brain"] > 0.5
             self._write("near.nii", near.astype(np.uint8), self._affine)
             self._run(niimath.BiasCorrection(in_file="head.nii", mask="near.nii", out_file="head_flat.nii"))
-            brain = masking.head_brain(self._read("head_flat.nii"), self._template, REGISTRATION_VOXEL)
+            flat = self._read("head_flat.nii")
+            likeness = masking.correlation(flat, self._template["T1w"], self._template["brain"] > 0.5)
+            facts["likeness"] = round(likeness, 3)
+            if likeness < _LEAST_LIKENESS:
+                raise EngineFailure(
+                    f"after the affine, the T1w correlates with the template's brain by {likeness:.2f}; expected more than "
+                    f"{_LEAST_LIKENESS}: the image is not a T1-weighted head, or its orientation in the header is wrong"
+                )
+            brain = masking.head_brain(flat, self._template, REGISTRATION_VOXEL)
             mask = self._onto(brain.astype(np.float32), t1w, head) > 0.5
             facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(nib.load(t1w).affine)) / 1e3), 1)
             return self._write("brain_mask.nii", mask.astype(np.uint8), nib.load(t1w).affine)

@@ -17,7 +17,7 @@ _MARGIN = 10.0  # mm of head known beyond the matrix, for what moves in
 _STILL = 0.1  # mm: the maps of change are smooth, and looked up anew when the head has moved by more
 _BASELINE = 700.0  # of pure fluid, in the units of the file
 _MAP_STEP = 2.5  # mm, of the maps of change (they are smooth)
-_THERMAL = 0.009  # noise of a voxel, of grey matter's signal
+_THERMAL = 0.009  # noise of a voxel of 64 mm3, of grey matter's signal; more in smaller ones
 _CARDIAC, _RESPIRATORY, _SLOW_FLUID, _SLOW_WHITE, _DRIFT = 0.018, 0.010, 0.012, 0.004, 0.004  # of the baseline
 _GREY, _WHITE = 0.78, 0.62  # signal next to fluid's 1
 
@@ -168,7 +168,7 @@ def acquire(
     voxels = np.indices(matrix.shape, np.float32).reshape(3, -1)
     seen, inside = _supports(head, matrix, voxels, _shift(back, np.broadcast_to(matrix.affine, back.shape[1:]), matrix))
     bias = _receive_bias(matrix, voxels, generator)
-    sd = np.float32(noise * _THERMAL * _GREY * _BASELINE)
+    sd = np.float32(noise * _THERMAL * np.sqrt(64 / matrix.voxel_size.prod()) * _GREY * _BASELINE)
     known = change = None
     with (
         writing(path) as temporary,

@@ -58,7 +58,7 @@ def make_cohort(bids: str | Path, settings: CohortSettings, truth: str | Path | 
     tasks = [
         (bids, truth, name, index, bool(responders[index]), settings)
         for index, name in enumerate(participant_names(settings))
-        if not (truth / name / "participant.json").is_file()
+        if not _is_done(bids, truth, name)
     ]
     for task in tasks:
         _clear_temporaries(bids / task[2], truth / task[2])
@@ -136,9 +136,16 @@ def _is_whole(bids: Path, truth: Path, settings: CohortSettings) -> bool:
             if stored.get(key) != value
         ]
         raise InputError(f"{occupied[0]} holds a cohort made with other arguments ({'; '.join(differing)}); {remedy}")
-    if not bids.exists() or not any(bids.iterdir()):
-        raise InputError(f"{truth} holds the truth of a cohort that is no longer at {bids}; {remedy}")
-    return (bids / "dataset_description.json").is_file() and (truth / "cohort.json").is_file()
+    whole = all(_is_done(bids, truth, name) for name in participant_names(settings))
+    return whole and (bids / "dataset_description.json").is_file() and (truth / "cohort.json").is_file()
+
+
+def _is_done(bids: Path, truth: Path, name: str) -> bool:
+    images = ("anat", "T1w"), ("func", "task-rest_bold")
+    files = [
+        bids / name / kind / f"{name}_{image}{ending}" for kind, image in images for ending in (".nii.gz", ".json")
+    ]
+    return all(file.is_file() for file in (*files, truth / name / "participant.json"))
 
 
 def _clear_temporaries(*folders: Path) -> None:

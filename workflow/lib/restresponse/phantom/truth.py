@@ -10,7 +10,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 from restresponse.files import read_array, read_json, read_table
-from restresponse.phantom.anatomy import Warp, apply, rigid
+from restresponse.phantom.anatomy import Warp, apply, displacement_affine, rigid
 from restresponse.phantom.signals import Harmonics
 
 
@@ -62,6 +62,10 @@ def read_truth(folder: str | Path, participant: str) -> Truth:
     if not (own / "participant.json").is_file():
         raise InputError(
             f"{own} holds no whole truth of {participant}: expected participant.json, written last; make the cohort again"
+        )
+    if not np.allclose(np.loadtxt(own / "displacement_affine.txt"), displacement_affine()):
+        raise InputError(
+            f"{own} was made by another version of the generator, on another grid of the warp; make the cohort again"
         )
     motion = read_table(own / "motion.tsv", text_columns=())
     harmonics = np.asarray(read_array(own / "time_courses_harmonics.npy"))
