@@ -105,13 +105,17 @@ def _bad_images(folder: Path) -> dict[str, tuple[Path, str]]:
         "constant": (np.full((20, 20, 20), 7, np.float32), "constant"),
         "nan": (np.full((20, 20, 20), np.nan, np.float32), "NaN everywhere"),
         "four_dimensional": (np.stack([whole] * 5, axis=-1), "expected 3 dimensions"),
-        "noise": (whole, "failed"),
     }
+    template = grid.template_image("T1w", 4)
+    cases["not_t1_weighted"] = (1000 * np.where(template > 0.2, 1.3 - template, 0), "not a T1-weighted head")
     paths = {}
     for name, (data, words) in cases.items():
-        nib.Nifti1Image(data, affine).to_filename(folder / f"{name}.nii.gz")
+        nib.Nifti1Image(data, grid.grid(4)[1] if name == "not_t1_weighted" else affine).to_filename(
+            folder / f"{name}.nii.gz"
+        )
         paths[name] = (folder / f"{name}.nii.gz", words)
-    content = (folder / "noise.nii.gz").read_bytes()
+    nib.Nifti1Image(whole, affine).to_filename(folder / "whole.nii.gz")
+    content = (folder / "whole.nii.gz").read_bytes()
     (folder / "truncated.nii.gz").write_bytes(content[: len(content) // 2])
     paths["truncated"] = (folder / "truncated.nii.gz", "cannot be read to its end")
     (folder / "text.nii.gz").write_bytes(gzip.compress(b"no image"))
@@ -121,7 +125,9 @@ def _bad_images(folder: Path) -> dict[str, tuple[Path, str]]:
     return paths
 
 
-@pytest.mark.parametrize("case", ["constant", "nan", "four_dimensional", "truncated", "text", "empty", "noise"])
+@pytest.mark.parametrize(
+    "case", ["constant", "nan", "four_dimensional", "truncated", "text", "empty", "not_t1_weighted"]
+)
 def test_a_bad_t1w_is_recorded_and_leaves_empty_files(tmp_path, case):
     path, words = _bad_images(tmp_path)[case]
     outputs = anatomical_outputs(tmp_path / "out")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +23,7 @@ from preprocessed_phantom import (  # noqa: F401
 
 from restresponse import grid
 from restresponse.engines import masks, motion, warps
+from restresponse.engines.reading import processing
 from restresponse.files import read_json, read_table, write_json
 from restresponse.functional.confounds import MOTION
 from restresponse.functional.preprocess import preprocess_scan
@@ -160,6 +165,19 @@ def test_a_failed_t1w_fails_its_scans_with_its_reason(tmp_path):
     record = read_json(outputs["record"])
     assert record["status"] == "failed"
     assert record["reason"] == "its T1w image failed: the T1w is constant"
+
+
+def test_working_folders_of_killed_jobs_are_cleared_and_of_living_ones_kept(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    dead, living = (tmp_path / f".work-{platform.node()}-{pid}-abc" for pid in (int(done.stdout), os.getpid()))
+    elsewhere = tmp_path / f".work-another-machine-{int(done.stdout)}-abc"
+    for folder in (dead, living, elsewhere):
+        folder.mkdir()
+    with processing("embedded", {"record": tmp_path / "record.json"}, {}):
+        assert not dead.exists()
+    assert living.exists() and elsewhere.exists()
 
 
 def test_a_missing_disk_is_the_machines_failure(tmp_path, monkeypatch, phantom):  # noqa: F811

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import tempfile
 import zlib
@@ -99,7 +101,8 @@ def processing(
 
     target = Path(outputs["record"]).parent
     target.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".work-", dir=target)).resolve()
+    _clear_abandoned(target)
+    folder = Path(tempfile.mkdtemp(prefix=f".work-{platform.node()}-{os.getpid()}-", dir=target)).resolve()
     facts: dict[str, Any] = {}
     try:
         works = engine(name, folder)
@@ -117,6 +120,18 @@ def processing(
         write_json(outputs["record"], content)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_abandoned(target: Path) -> None:
+    """Remove working folders of killed jobs; one whose process lives, or ran on another machine, is left alone."""
+    start = f".work-{platform.node()}-"
+    for folder in target.glob(f"{start}*"):
+        try:
+            os.kill(int(folder.name.removeprefix(start).split("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except PermissionError:  # alive, another user's
+            continue
 
 
 def _unreadable(path: str | Path, what: str, error: Exception) -> str:
