@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, run_snakemake
-
-TINY = ROOT / "tests" / "tiny.yaml"
+from running import ROOT, TINY, run_snakemake
 
 
 def make_phantom(bids: Path, truth: Path, *arguments: str) -> None:

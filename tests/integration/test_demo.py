@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from conftest import run_snakemake
 from restresponse.components.match import spatial_correlation
 from restresponse.dual_regression import read_time_courses
 from restresponse.files import read_array, read_json, read_table
@@ -12,6 +11,7 @@ from restresponse.functional.denoising import denoise, projection
 from restresponse.grid import grid, resample
 from restresponse.images import read_mask
 from restresponse.phantom.truth import read_maps, read_truth
+from running import run_snakemake
 
 pytestmark = pytest.mark.slow
 ORDER = 12

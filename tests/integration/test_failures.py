@@ -6,9 +6,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from conftest import run_snakemake
-from integration.conftest import TINY
 from restresponse.files import read_json, read_table, save_image
+from running import TINY, run_snakemake
 
 pytestmark = pytest.mark.slow
 FOLD = "rep-1_fold-01"

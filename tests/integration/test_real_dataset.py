@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from conftest import run_snakemake
 from restresponse.files import read_json, read_table
+from running import run_snakemake
 
 pytestmark = pytest.mark.slow
 SCAN = "sub-001_task-rest"

@@ -9,8 +9,7 @@ import time
 import pytest
 import yaml
 
-from conftest import ROOT, jobs_of, run_snakemake, snakemake_command
-from integration.conftest import TINY
+from running import ROOT, TINY, jobs_of, run_snakemake, snakemake_command
 
 pytestmark = pytest.mark.slow
 FOLD = "results/classifier/clean/asc/voxnet/rep-1_fold-01"

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT
 from restresponse.errors import InputError
 from restresponse.files import read_json, write_image, write_json, write_table
 from restresponse.functional.confounds import (
@@ -26,6 +25,7 @@ from restresponse.functional.denoising import (
     projection,
     regressors,
 )
+from running import ROOT
 
 TR = 2.6
 DEFAULTS = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["functional"]["denoising"]

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT
 from restresponse import grid
 from restresponse.files import read_json, read_table, write_image, write_json, write_table
 from restresponse.quality.group_mask import write_group_mask
 from restresponse.quality.inclusion import SET_ASIDE, decide_inclusion, reasons_against
 from restresponse.quality.measures import MEASURES, dice, measure_scan, motion_measures, signal_mask, temporal_snr
+from running import ROOT
 
 THRESHOLDS = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["quality"]
 GOOD = {

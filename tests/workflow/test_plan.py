@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from conftest import jobs_of, run_snakemake, write_bids_tree
+from running import jobs_of, run_snakemake, write_bids_tree
 
 FOLD = re.compile(r"rep-\d+_fold-\d+")
 

@@ -1,6 +1,6 @@
 """CONN's MNI152 grid at any voxel size, and the template's brain on it.
 
-The template is nilearn's MNI152 (2009 asymmetric, skull-stripped, 1 mm), which its package carries: nothing is downloaded.
+The template is nilearn's MNI152 (2009a symmetric, skull-stripped, 1 mm), which its package carries: nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Embedded(Engine):
         levels = "40x50x0" if coarse else "40x50x10"  # of 8, 4 and 2 mm
         inputs = {"metric": "NCC 2x2x2", "iterations": levels, "smoothing": "2vox 0.5vox", "seed": 7}
         method = (
-            "The brain was normalised to MNI152 (2009 asymmetric, as distributed with nilearn) by the affine transform and "
+            "The brain was normalised to MNI152 (2009a symmetric, as distributed with nilearn) by the affine transform and "
             "a diffeomorphic registration (greedy, neighbourhood cross-correlation)."
         )
         with self.step("normalisation", "greedy", greedy.VERSION, inputs, method):
