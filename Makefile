@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 export PYTHONPATH := workflow/lib
 export PYTHONNOUSERSITE := 1
+export PYTHONDONTWRITEBYTECODE :=# compiled once, at the first import, and not in every job
 
 .PHONY: demo cohort test lint format requirements clean
 
@@ -45,9 +46,9 @@ $(VENV)/ready: envs/requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'restresponse needs Python 3.11 or newer: make PYTHON=python3.11')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r envs/requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r envs/requirements.txt
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready envs/requirements-test.txt
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r envs/requirements-test.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r envs/requirements-test.txt
 	touch $@

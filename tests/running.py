@@ -21,9 +21,8 @@ def snakemake_command(directory: Path, *arguments: str, config: Path | str | Non
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(directory)]
     if "--cores" not in arguments:
         command += ["--cores", "2"]
-    if config is not None:
-        command += ["--configfile", str(config)]
-    return [*command, *arguments]
+    command += arguments  # targets before --configfile, which takes every word after it
+    return command if config is None else [*command, "--configfile", str(config)]
 
 
 def run_snakemake(

@@ -300,3 +300,12 @@ def test_the_prose_has_every_key_with_its_default_and_its_meaning():
     assert not [row for row in wanted if row not in text]
     given = [line for line in text.splitlines() if line.startswith("| `") and line.count(" | ") == 2]
     assert not set(given) - set(wanted), "rows of keys that the schema does not have"
+
+
+def test_arms_come_in_the_shipped_order_however_the_files_were_merged(tmp_path):
+    """The first arm leads the report; Snakemake's merge of config files puts the keys of the last file first."""
+    shipped = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    arms = shipped["classifier"]["arms"]
+    own = {"input": "components", "select": False, "models": ["linear"]}
+    shipped["classifier"]["arms"] = {"mine": own, "rsp": arms["rsp"], "ssc": arms["ssc"], "asc": arms["asc"]}
+    assert list(validate(shipped, tmp_path)["classifier"]["arms"]) == ["asc", "ssc", "rsp", "mine"]

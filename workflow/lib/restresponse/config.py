@@ -48,6 +48,12 @@ def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str,
         if isinstance(names, dict):
             filled[section][key] = {name: entry for name, entry in names.items() if entry is not None}
     filled = _filled(filled, schema())
+    for section, key in _NAMED:  # merging files mixes the order, and the first arm and model lead the report
+        names = filled[section].get(key) if isinstance(filled.get(section), dict) else None
+        if isinstance(names, dict):
+            shipped = schema()["properties"][section]["properties"][key]["default"]
+            first = [name for name in shipped if name in names]
+            filled[section][key] = {name: names[name] for name in dict.fromkeys([*first, *names])}
     problems = [
         _sentence(error)
         for error in sorted(
