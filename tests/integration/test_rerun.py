@@ -63,8 +63,11 @@ def test_editing_a_module_reruns_what_depends_on_it(study, tmp_path):
     assert not of_stages(rules) & {"dataset", "anatomical", "functional", "quality", "folds", "group"}
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["scheduler", "process group"])
-@pytest.mark.parametrize("moment", ["results/functional/sub-03_task-rest", "results/group_ica/all"])
+@pytest.mark.parametrize(
+    ("whole_group", "moment"),
+    [(False, "results/functional/sub-03_task-rest"), (True, "results/group_ica/all")],
+    ids=["the scheduler alone, in functional", "the whole process group, in group_ica"],
+)
 def test_a_run_killed_in_the_middle_ends_with_the_same_metrics(tiny_study, tiny_cohort, tmp_path, whole_group, moment):
     study = tmp_path / "study"
     shutil.copytree(tiny_cohort, study)

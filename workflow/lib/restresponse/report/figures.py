@@ -139,7 +139,7 @@ def roc_figure(predictions: pandas.DataFrame, metrics: pandas.DataFrame) -> str:
     areas = pooled.set_index(["protocol", "arm", "model"])["value"]
     across = min(3, len(arms))
     entries = 1 + len(protocols) * len(models)
-    figure = _figure(2.7 * across, (2.75 + 0.17 * entries) * -(-len(arms) // across))
+    figure = _figure(2.7 * across, (2.85 + 0.21 * entries) * -(-len(arms) // across))
     panels = np.atleast_1d(figure.subplots(-(-len(arms) // across), across, squeeze=False)).ravel()
     for panel in panels[len(arms) :]:
         panel.set_axis_off()
