@@ -142,7 +142,7 @@ def test_clean_linear_scores_of_permuted_labels_are_at_chance(demo):
         assert facts["participants"] == participants
         products.append(MapProducts.read(folder / "gram.npy", folder / "sums.npy", facts["n_voxels"]))
     rng = np.random.default_rng(0)
-    response = labels.loc[participants].to_numpy(int)
+    response = labels.loc[participants].to_numpy(int).copy()
     seeds = [seed_of(0, name, "inner") for name in names]
     areas = []
     for _ in range(200):
