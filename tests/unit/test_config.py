@@ -309,3 +309,11 @@ def test_arms_come_in_the_shipped_order_however_the_files_were_merged(tmp_path):
     own = {"input": "components", "select": False, "models": ["linear"]}
     shipped["classifier"]["arms"] = {"mine": own, "rsp": arms["rsp"], "ssc": arms["ssc"], "asc": arms["asc"]}
     assert list(validate(shipped, tmp_path)["classifier"]["arms"]) == ["asc", "ssc", "rsp", "mine"]
+
+
+def test_the_order_of_keys_in_a_file_changes_nothing(tmp_path):
+    """Snakemake compares parameters as text: sections in another order would rerun the preprocessing."""
+    shipped = (ROOT / "config" / "config.yaml").read_text()
+    ordered, shuffled = yaml.safe_load(shipped), yaml.safe_load(yaml.safe_dump(yaml.safe_load(shipped), sort_keys=True))
+    assert repr(shuffled) != repr(ordered)
+    assert repr(validate(shuffled, tmp_path)) == repr(validate(ordered, tmp_path))

@@ -109,7 +109,9 @@ def _filled(value: Any, part: dict[str, Any]) -> Any:
     for inner in part.get("patternProperties", {}).values():
         for name in value:
             value[name] = _filled(value[name], inner)
-    return value
+    # In the schema's order: a file whose keys are in another order must rerun nothing.
+    known = [key for key in part.get("properties", {}) if key in value]
+    return {key: value[key] for key in dict.fromkeys([*known, *value])}
 
 
 def _sentence(error: Any) -> str:
