@@ -1,7 +1,5 @@
 """Linear models on the kernel: exact algebra, choices that never see the held-out, planted and absent signal."""
 
-import time
-
 import numpy as np
 import pytest
 from classifier_cohort import FOLDS, N_COMPONENTS, Cohort, job_of
@@ -149,13 +147,12 @@ def test_planted_signal_is_learned_and_noise_is_not():
     assert area(0.0) < 0.9
 
 
-def test_permuted_labels_give_half_and_200_permutations_take_less_than_a_minute():
+def test_permuted_labels_give_half():
     cohort = Cohort.of(10, 10, seed=4)
     folds = [np.arange(start, start + 4) for start in range(0, 20, 4)]  # two of each class
     products, selector = products_of(cohort, refit=True), Selector(cohort.amplitudes, 0.1)
     rng = np.random.default_rng(0)
     areas = []
-    started = time.perf_counter()
     for _ in range(200):
         response = cohort.response.copy()
         for test in folds:
@@ -165,7 +162,6 @@ def test_permuted_labels_give_half_and_200_permutations_take_less_than_a_minute(
         )
         areas.append(mean_fold_area(response, scores, folds))
     assert 0.45 < np.mean(areas) < 0.55
-    assert time.perf_counter() - started < 60
 
 
 def test_selecting_on_all_labels_is_optimistic_on_noise():
