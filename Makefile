@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=# compiled once, at the first import, and not i
 .PHONY: demo cohort test lint format requirements clean
 
 demo: cohort
-	$(BIN)/snakemake --cores all --configfile config/demo.yaml $(ARGS)
+	$(BIN)/snakemake --cores all $(ARGS) --configfile config/demo.yaml
 	@test ! -f results/report/index.html || echo "The report: $(CURDIR)/results/report/index.html"
 
 cohort: $(VENV)/ready
