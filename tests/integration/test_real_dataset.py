@@ -23,7 +23,7 @@ def test_one_real_person_goes_to_quality_and_later_stages_say_why_they_cannot_ru
     run_snakemake(tmp_path, "results/quality/inclusion.tsv", config=config)
     row = read_table(tmp_path / "results/quality/inclusion.tsv", text_columns=("scan", "reason")).iloc[0]
     assert (row["scan"], row["included"]) == (SCAN, False)
-    assert "degrees of freedom" in row["reason"]
+    assert "degree of freedom is left" in row["reason"] and "9 dimensions of 20 volumes" in row["reason"]
 
     settings["functional"]["denoising"] = {
         "wm_components": 0,
