@@ -54,7 +54,7 @@ def digests(folder: Path) -> dict[str, str]:
 def test_a_bids_validator_accepts_it(cohort):
     validator = Path(sys.executable).with_name("bids-validator-deno")
     if not validator.is_file():
-        pytest.skip(f"bids-validator-deno is not at {validator}: install envs/requirements.txt")
+        pytest.skip(f"bids-validator-deno is not at {validator}: install envs/requirements-test.txt")
     done = subprocess.run([validator, "--json", cohort[0]], capture_output=True, text=True, timeout=120)
     issues = json.loads(done.stdout)["issues"]["issues"]
     assert [issue for issue in issues if issue["severity"] == "error"] == []
