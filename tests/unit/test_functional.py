@@ -175,7 +175,7 @@ def test_working_folders_of_killed_jobs_are_cleared_and_of_living_ones_kept(tmp_
     elsewhere = tmp_path / f".work-another-machine-{int(done.stdout)}-abc"
     for folder in (dead, living, elsewhere):
         folder.mkdir()
-    with processing("embedded", {"record": tmp_path / "record.json"}, {}):
+    with processing("embedded", {}, {"record": tmp_path / "record.json"}, {}):
         assert not dead.exists()
     assert living.exists() and elsewhere.exists()
 

@@ -28,6 +28,7 @@ rule anatomical_normalise:
         mem_mb=3000,
     params:
         settings=config["anatomical"],
+        engine_settings=config["engines"].get(config["anatomical"]["engine"]),
         voxel_size=config["functional"]["voxel_size"],
         code=code_of("anatomical"),
     script:

@@ -31,6 +31,7 @@ rule functional_preprocess:
         repetition_time=of_scan("repetition_time"),
         slice_times=of_scan("slice_timing"),
         settings={key: config["functional"][key] for key in ("engine", "voxel_size", "slice_timing", "smoothing_fwhm")},
+        engine_settings=config["engines"].get(config["functional"]["engine"]),
         code=code_of("functional.preprocess"),
     script:
         "../scripts/functional_preprocess.py"

@@ -8,6 +8,7 @@ with job(snakemake):
     normalise_anatomical(
         snakemake.input.t1w,
         dict(snakemake.output.items()),
+        engine_settings=snakemake.params.engine_settings,
         voxel_size=snakemake.params.voxel_size,
         **snakemake.params.settings,
     )

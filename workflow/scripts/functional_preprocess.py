@@ -10,6 +10,7 @@ with job(snakemake):
         {name: str(path) for name, path in snakemake.input.items()},
         dict(snakemake.output.items()),
         repetition_time=snakemake.params.repetition_time,
+        engine_settings=snakemake.params.engine_settings,
         slice_times=snakemake.params.slice_times,
         **snakemake.params.settings,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ def normalise_anatomical(
     outputs: Mapping[str, str | Path],
     *,
     engine: str,
+    engine_settings: Mapping[str, Any] | None = None,
     bias_correction: bool,
     segmentation_iterations: int,
     voxel_size: float,
@@ -39,13 +41,14 @@ def normalise_anatomical(
     outputs : paths by name: `T1w`, `brain_mask`, `GM`, `WM`, `CSF` (on the T1w's voxels, in RAS order), `affine` and `warp`
         (see `engines.Normalisation`), `T1w_MNI`, `GM_MNI`, `WM_MNI`, `CSF_MNI` (on the functional grid) and `record`.
     engine : name of the engine
+    engine_settings : the engine's own part of the config's section `engines`
     bias_correction : whether the bias field is removed
     segmentation_iterations : steps of expectation maximisation
     voxel_size : of the functional grid, mm
     """
     import nibabel as nib
 
-    with processing(engine, outputs, {"source": str(t1w)}) as (works, facts):
+    with processing(engine, engine_settings or {}, outputs, {"source": str(t1w)}) as (works, facts):
         data, image = read_raw(t1w, 3, "T1w")
         upright = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
         raw = works.folder / "T1w.nii"

@@ -43,8 +43,43 @@ class Realignment:
 
 
 @dataclass(frozen=True)
+class PhaseEncoding:
+    """How an EPI was read out, on the voxel axes of its image.
+
+    Attributes
+    ----------
+    axis : 0, 1 or 2, the voxel axis along which off-resonance moves the signal
+    sign : +1 where a field of +1 Hz moves it to higher indices, -1 to lower (BIDS `j` and `j-`)
+    readout : total readout time in s, as BIDS defines TotalReadoutTime; None where it is not known
+    """
+
+    axis: int
+    sign: int
+    readout: float | None
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """Susceptibility distortion of one scan, at the reference's position of the head.
+
+    Attributes
+    ----------
+    reference : the realignment's reference without its distortion, on the same grid.
+    shift : float32 image on that grid, in voxels along `axis`: what belongs at index i is found at i + shift.
+    axis : voxel axis.
+    series : the series without motion and distortion, where the engine's program writes it in this step; `resample`
+        then reads it in place of bold, motion and shift.
+    """
+
+    reference: Path
+    shift: Path
+    axis: int
+    series: Path | None = None
+
+
+@dataclass(frozen=True)
 class Normalisation:
-    """The transform between MNI space and a T1w image.
+    """The transform between MNI space and a T1w image, in one format for every engine, so that they can be mixed.
 
     Attributes
     ----------
@@ -65,12 +100,14 @@ class Engine(ABC):
     Parameters
     ----------
     folder : working folder of this job; everything the engine writes is in it.
+    settings : the engine's own part of the config's section `engines`.
     """
 
     name: str
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
+        self.settings = dict(settings or {})
         self.steps: list[dict[str, Any]] = []
 
     @abstractmethod
@@ -101,11 +138,6 @@ class Engine(ABC):
     def realign(self, bold: Path) -> Realignment:
         """Rigid head motion of every volume."""
 
-    def unwarp(self, realignment: Realignment) -> Realignment:
-        """Correct susceptibility distortion; an engine that cannot says so in its steps and changes nothing."""
-        self.add("unwarping", "none", None, {}, "Susceptibility distortion was not corrected.")
-        return realignment
-
     @abstractmethod
     def functional_mask(self, reference: Path) -> Path:
         """Brain mask (uint8) of the EPI reference, made from the EPI alone."""
@@ -113,6 +145,28 @@ class Engine(ABC):
     @abstractmethod
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         """Rigid transform, text file (4, 4): mm in the T1w's world to mm in the EPI's world, both RAS."""
+
+    def unwarp_by_field(
+        self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
+    ) -> Distortion | None:
+        """Distortion from a field map: `hertz` is the off-resonance in Hz on the reference's grid. None: this engine cannot."""
+        return None
+
+    def unwarp_by_registration(
+        self,
+        bold: Path,
+        realignment: Realignment,
+        reference_mask: Path,
+        axis: int,
+        t1w: Path,
+        brain_mask: Path,
+        coregistration: Path,
+    ) -> Distortion | None:
+        """Distortion without a field map, along the voxel axis `axis`, from the images. None: this engine cannot.
+
+        `coregistration` is the rigid one of the distorted reference; the caller coregisters the corrected one anew.
+        """
+        return None
 
     @abstractmethod
     def resample(
@@ -122,8 +176,9 @@ class Engine(ABC):
         coregistration: Path,
         normalisation: Normalisation,
         voxel_size: float,
+        distortion: Distortion | None = None,
     ) -> Path:
-        """A series (or, without a realignment, an image of the reference position) on the grid, in one interpolation."""
+        """A series on the grid, in one interpolation; without a realignment, an image of the reference's grid as acquired."""
 
     @abstractmethod
     def smooth(self, series: Path, fwhm: float) -> Path:
@@ -160,13 +215,16 @@ class Engine(ABC):
         self.add(step, tool, version, parameters, method, time.perf_counter() - start)
 
 
-def engine(name: str, folder: Path) -> Engine:
-    """The engine of that name, working in `folder`. Raises `InputError` for a name that is not shipped."""
-    if name == "embedded":
-        from restresponse.engines.embedded import Embedded
+def engine(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -> Engine:
+    """The engine of that name, working in `folder` with its part of the config's section `engines`.
 
-        return Embedded(folder)
-    raise InputError(
-        f"engine {name!r} is not part of this version, which has {', '.join(SHIPPED)} only: set anatomical.engine and "
-        "functional.engine to embedded"
-    )
+    Raises `InputError` for a name that is not shipped.
+    """
+    if name not in SHIPPED:
+        raise InputError(
+            f"engine {name!r} is not part of this version, which has {', '.join(SHIPPED)}: set anatomical.engine and "
+            "functional.engine to one of them"
+        )
+    if name == "embedded":
+        from restresponse.engines.embedded import Embedded as chosen
+    return chosen(folder, settings)

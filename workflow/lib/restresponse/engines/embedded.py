@@ -15,7 +15,17 @@ import nibabel as nib
 import numpy as np
 
 from restresponse import __version__, grid
-from restresponse.engines import TISSUES, Engine, EngineFailure, Normalisation, Realignment, greedy, niimath, warps
+from restresponse.engines import (
+    TISSUES,
+    Distortion,
+    Engine,
+    EngineFailure,
+    Normalisation,
+    Realignment,
+    greedy,
+    niimath,
+    warps,
+)
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
 from restresponse.engines import tissues as tissue_maps
@@ -239,6 +249,7 @@ class Embedded(Engine):
         coregistration: Path,
         normalisation: Normalisation,
         voxel_size: float,
+        distortion: Distortion | None = None,
     ) -> Path:
         series = self._plain(bold, "series.nii" if realignment else "still.nii")
         inputs = {"voxel_size": voxel_size, "interpolation": "cubic B-spline"}

@@ -82,13 +82,14 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
 
 @contextmanager
 def processing(
-    name: str, outputs: Mapping[str, str | Path], further: Mapping[str, Any]
+    name: str, settings: Mapping[str, Any], outputs: Mapping[str, str | Path], further: Mapping[str, Any]
 ) -> Iterator[tuple[Engine, dict[str, Any]]]:
     """A job's working folder, engine and record; data that fail end in a record that says so and in empty outputs.
 
     Parameters
     ----------
     name : the engine's name
+    settings : the engine's own part of the config's section `engines`
     outputs : paths of the job's outputs; `record` is the JSON of what was done
     further : facts for the record
 
@@ -105,7 +106,7 @@ def processing(
     folder = Path(tempfile.mkdtemp(prefix=f".work-{platform.node()}-{os.getpid()}-", dir=target)).resolve()
     facts: dict[str, Any] = {}
     try:
-        works = engine(name, folder)
+        works = engine(name, folder, settings)
         content = {"status": "done", "reason": None, "engine": name, **further}
         try:
             yield works, facts

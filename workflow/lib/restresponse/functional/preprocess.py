@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,7 @@ def preprocess_scan(
     repetition_time: float,
     slice_times: Sequence[float] | str | None,
     engine: str,
+    engine_settings: Mapping[str, Any] | None = None,
     voxel_size: float,
     slice_timing: bool,
     smoothing_fwhm: float,
@@ -52,13 +54,15 @@ def preprocess_scan(
     slice_times : s, one for each slice along k, or the same as the scans table has it (JSON); None or `n/a` where they are
         not known
     engine : name of the engine
+    engine_settings : the engine's own part of the config's section `engines`
     voxel_size : of the grid, mm
     slice_timing : whether slice timing is corrected where the times are known
     smoothing_fwhm : mm; 0 means no smoothing
     """
     import nibabel as nib
 
-    with processing(engine, outputs, {"source": str(bold), "repetition_time": repetition_time}) as (works, facts):
+    further = {"source": str(bold), "repetition_time": repetition_time}
+    with processing(engine, engine_settings or {}, outputs, further) as (works, facts):
         before = read_json(anatomical["record"])
         if before["status"] == "failed":
             raise InputError(f"its T1w image failed: {before['reason']}")
@@ -80,7 +84,8 @@ def preprocess_scan(
         else:
             why = "switched off" if not slice_timing else "the times of the slices are not known"
             works.add("slice timing", "none", None, {"why": why}, f"Slice timing was not corrected ({why}).")
-        realignment = works.unwarp(works.realign(raw))
+        realignment = works.realign(raw)
+        works.add("unwarping", "none", None, {}, "Susceptibility distortion was not corrected.")
         own_mask = works.functional_mask(realignment.reference)
         coregistration = works.coregister(realignment.reference, own_mask, local["T1w"], local["brain_mask"])
         resampled = works.resample(raw, realignment, coregistration, normalisation, voxel_size)
