@@ -50,37 +50,44 @@ def test_changing_a_learning_rate_reruns_the_networks_and_not_the_preprocessing(
     assert of_stages(rules) <= {"classifier", "metrics", "report"}
 
 
-def test_editing_a_module_reruns_what_depends_on_it(study, tmp_path):
+def test_editing_a_module_reruns_what_depends_on_it_and_nothing_else(study, tmp_path):
     checkout = tmp_path / "checkout"
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy2(ROOT / "Snakefile", checkout)
     module = checkout / "workflow" / "lib" / "restresponse" / "components" / "selection.py"
     module.write_text(module.read_text() + "\n# edited\n")
-    done = run_snakemake(study, "--dry-run", "--snakefile", str(checkout / "Snakefile"), config=TINY)
-    rules = {job["rule"] for job in jobs_of(done.stdout)}
+    before = (study / "results/metrics/metrics.tsv").read_text()
+    edited = ("--snakefile", str(checkout / "Snakefile"))
+    rules = rules_run(study, *edited)
     assert {"components_select", "components_measure"} <= rules
     assert not of_stages(rules) & {"dataset", "anatomical", "functional", "quality", "folds", "group"}
+    assert (study / "results/metrics/metrics.tsv").read_text() == before  # the edit was a comment
+    assert "Nothing to be done" in run_snakemake(study, *edited, config=TINY).stdout
 
 
-@pytest.mark.parametrize(
-    ("whole_group", "moment"),
-    [(False, "results/functional/sub-03_task-rest"), (True, "results/group_ica/all")],
-    ids=["the scheduler alone, in functional", "the whole process group, in group_ica"],
-)
-def test_a_run_killed_in_the_middle_ends_with_the_same_metrics(tiny_study, tiny_cohort, tmp_path, whole_group, moment):
+def test_a_run_killed_twice_in_the_middle_ends_with_the_same_metrics(tiny_study, tiny_cohort, tmp_path):
+    """First the scheduler alone dies, whose jobs live on, in `functional`; then the whole process group, in `group_ica`."""
     study = tmp_path / "study"
     shutil.copytree(tiny_cohort, study)
-    if "group_ica" in moment:  # what comes before need not be made again to be killed later
-        for name in ("results", ".snakemake"):
-            shutil.copytree(tiny_study / name, study / name, copy_function=shutil.copy2)
-        for stage in ("group_ica", "dual_regression", "components", "classifier", "metrics", "report"):
-            shutil.rmtree(study / "results" / stage)
+    killed_at(study, "results/functional/sub-03_task-rest", os.kill, tmp_path / "log")
+    run_snakemake(study, "--unlock", config=TINY)
+    killed_at(study, "results/group_ica/all", os.killpg, tmp_path / "log")
+    run_snakemake(study, "--unlock", config=TINY)
+    run_snakemake(study, config=TINY)
+    for name in ("predictions.tsv", "metrics.tsv"):
+        assert (study / "results" / "metrics" / name).read_text() == (
+            tiny_study / "results" / "metrics" / name
+        ).read_text()
+
+
+def killed_at(study, moment, kill, log):
+    """Run the workflow and send SIGKILL by `kill` as soon as the path `moment` is there."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow" / "lib")}
-    with (tmp_path / "log").open("w") as log:
+    with log.open("w") as stream:
         running = subprocess.Popen(
             snakemake_command(study, config=TINY),
-            stdout=log,
+            stdout=stream,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env=environment,
@@ -88,18 +95,9 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_metrics(tiny_study, tiny_
         )
         deadline = time.monotonic() + 600
         while not (study / moment).exists():
-            assert running.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            assert running.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        if whole_group:
-            os.killpg(running.pid, signal.SIGKILL)
-        else:
-            os.kill(running.pid, signal.SIGKILL)
+        kill(running.pid, signal.SIGKILL)
         running.wait()
     assert not (study / "results" / "report" / "index.html").exists()
-    run_snakemake(study, "--unlock", config=TINY)
-    run_snakemake(study, config=TINY)
-    for name in ("predictions.tsv", "metrics.tsv"):
-        assert (study / "results" / "metrics" / name).read_text() == (
-            tiny_study / "results" / "metrics" / name
-        ).read_text()

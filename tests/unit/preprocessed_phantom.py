@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -36,9 +38,16 @@ def functional_outputs(folder: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `bids`, `bids_truth` and, in `results`, what preprocessing made of them; made once in a session."""
-    folder = tmp_path_factory.getbasetemp() / "preprocessed_phantom"
-    if (folder / "results" / "functional.json").exists():
-        return folder
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "preprocessed_phantom"
+    with (folder.parent / "preprocessed_phantom.lock").open("w") as lock:  # held by the worker that makes it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "results" / "functional.json").exists():
+            _preprocess(folder)
+    return folder
+
+
+def _preprocess(folder: Path) -> None:
     settings = CohortSettings(participants=1, responders=1, volumes=60, seed=11)
     make_cohort(folder / "bids", settings)
     bids, results = folder / "bids" / PARTICIPANT, folder / "results"
@@ -52,4 +61,3 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
         slice_times=sidecar["SliceTiming"],
         **FUNCTIONAL,
     )
-    return folder
