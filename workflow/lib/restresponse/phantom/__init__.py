@@ -24,6 +24,9 @@ Files, in OUT_truth/{participant}/ unless said otherwise:
 - `networks.nii.gz` (X, Y, Z, 8): the participant's planted maps in MNI space, percent of the voxel's baseline per unit of time course.
 - `time_courses_middle.tsv`, `time_courses_start.tsv`: the 8 time courses at (v + 1/2) TR and at v TR; zero mean and unit
   variance at (v + 1/2) TR. `time_courses_harmonics.npy`: their cosine and sine weights, for any other time.
+- `distortion.nii.gz` (with --distortion): displacement in mm along the matrix's second voxel axis, towards higher indices, by which the
+  BOLD images show a piece of the head away from its place in BOLD world, the head at rest; signal is piled up and spread out accordingly.
+  The field goes with the head, the direction stays the matrix's. Off-resonance in Hz is minus that over (voxel size x TotalReadoutTime).
 - `participant.json`: responder, amplitudes (percent), times of the jerks, centre, slice times. Written last of a participant.
 - OUT_truth/`group_maps.nii.gz`: the 8 maps before any participant's own shape, peak 1; OUT_truth/`arguments.json`: what the
   cohort was asked to be; OUT_truth/`cohort.json`: the effect, its networks and signs, the participants and their group. Written last.

@@ -34,6 +34,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser(default) -> argparse.ArgumentParser:
+    from restresponse.phantom.settings import FIELD_MAPS
+
     parser = argparse.ArgumentParser(
         prog="python -m restresponse.phantom",
         description="Make a synthetic BIDS dataset of resting-state scans of two outcome groups, and the truth of it beside it.",
@@ -68,6 +70,13 @@ def _parser(default) -> argparse.ArgumentParser:
     )
     add("--motion", type=float, default=default.motion, help="factor on the head motion; 0: none")
     add("--noise", type=float, default=default.noise, help="factor on thermal and physiological noise; 0: none")
+    add(
+        "--distortion",
+        type=float,
+        default=default.distortion,
+        help="largest displacement in the BOLD images, mm; 0: none",
+    )
+    add("--field-map", choices=FIELD_MAPS, default=default.field_map, help="what fmap/ holds")
     add(
         "--truth-voxel-size",
         type=float,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from restresponse.files import writing
 from restresponse.phantom.anatomy import Warp, apply, interpolate, rigid, sampled, soft_step, tissue_template
+from restresponse.phantom.distortion import AXIS, Distortion
 from restresponse.phantom.signals import Harmonics, Motion, Physiology
 
 FIELD_OF_VIEW = np.array([180.0, 216.0, 168.0])  # mm: a head and a few voxels
@@ -80,7 +82,7 @@ def make_head(
     """
     from scipy import ndimage
 
-    baseline_affine, baseline_shape = _parallel(matrix, float(np.clip(matrix.voxel_size.min() / 3, 1.0, 2.0)))
+    baseline_affine, baseline_shape = parallel(matrix, float(np.clip(matrix.voxel_size.min() / 3, 1.0, 2.0)))
     tissues, mni = sampled(warp, tissue_template(), baseline_shape, np.linalg.inv(to_bold) @ baseline_affine)
     grey, white, fluid, depth = np.moveaxis(tissues, -1, 0)
     scalp_depth = generator.uniform(7, 10)
@@ -95,7 +97,7 @@ def make_head(
     )  # 0.29: a box's standard deviation in its widths
     del tissues, mni
 
-    changes_affine, changes_shape = _parallel(matrix, max(_MAP_STEP, matrix.voxel_size.min() / 2))
+    changes_affine, changes_shape = parallel(matrix, max(_MAP_STEP, matrix.voxel_size.min() / 2))
     tissues, mni = sampled(warp, tissue_template(), changes_shape, np.linalg.inv(to_bold) @ changes_affine)
     grey, white, fluid, _ = np.moveaxis(tissues, -1, 0)
     index = apply(np.linalg.inv(planted_affine), mni.reshape(-1, 3).T)
@@ -112,7 +114,7 @@ def make_head(
     return Head(baseline[..., None].astype(np.float32), baseline_affine, np.ascontiguousarray(changes), changes_affine)
 
 
-def _parallel(matrix: Matrix, step: float) -> tuple[np.ndarray, tuple[int, int, int]]:
+def parallel(matrix: Matrix, step: float) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Affine and shape of a grid of `step` mm parallel to the matrix, which it covers with a margin."""
     extent = np.array(matrix.shape) * matrix.voxel_size + 2 * _MARGIN
     shape = tuple(int(n) for n in np.ceil(extent / step))
@@ -143,15 +145,17 @@ def acquire(
     head: Head,
     n_volumes: int,
     repetition_time: float,
-    networks: Harmonics,
-    physiology: Physiology,
-    motion: Motion,
+    networks: Harmonics | Callable[[np.ndarray], np.ndarray],
+    physiology: Physiology | Callable[[np.ndarray], np.ndarray],
+    motion: Motion | Callable[[np.ndarray], np.ndarray],
     noise: float,
     generator: np.random.Generator,
+    distortion: Distortion | None = None,
 ) -> np.ndarray:
     """Scan the head, slice by slice, and write the series as a compressed NIfTI of int16.
 
-    Volumes go to the file one at a time, so the memory does not grow with their number.
+    Volumes go to the file one at a time, so the memory does not grow with their number. The distortion goes with the head,
+    its direction stays the matrix's.
 
     Returns
     -------
@@ -166,7 +170,10 @@ def acquire(
     to_changes = np.linalg.inv(head.changes_affine) @ back
 
     voxels = np.indices(matrix.shape, np.float32).reshape(3, -1)
-    seen, inside = _supports(head, matrix, voxels, _shift(back, np.broadcast_to(matrix.affine, back.shape[1:]), matrix))
+    furthest = _shift(back, np.broadcast_to(matrix.affine, back.shape[1:]), matrix)
+    seen, inside = _supports(head, matrix, voxels, furthest + (distortion.largest if distortion else 0))
+    backwards = distortion.backwards() if distortion else None
+    shown = voxels
     bias = _receive_bias(matrix, voxels, generator)
     sd = np.float32(noise * _THERMAL * np.sqrt(64 / matrix.voxel_size.prod()) * _GREY * _BASELINE)
     known = change = None
@@ -179,14 +186,20 @@ def acquire(
     ):
         stream.write(_header(matrix, n_volumes, repetition_time))
         for volume in range(n_volumes):
+            moved_on = known is None or _shift(back[volume], known, matrix) > _STILL
+            if moved_on and distortion:
+                here = _moved(np.linalg.inv(distortion.affine) @ back[volume], voxels)
+                displaced, factor = interpolate(backwards, here).T
+                shown = voxels.copy()
+                shown[AXIS] -= displaced / matrix.voxel_size[AXIS]
             signal = np.zeros(voxels.shape[1], np.float32)
-            signal[seen] = interpolate(head.baseline, _moved(to_baseline[volume], voxels[:, seen]))[:, 0]
-            if known is None or _shift(back[volume], known, matrix) > _STILL:
-                change = interpolate(head.changes, _moved(to_changes[volume], voxels[:, inside]))
+            signal[seen] = interpolate(head.baseline, _moved(to_baseline[volume], shown[:, seen]))[:, 0]
+            if moved_on:
+                change = interpolate(head.changes, _moved(to_changes[volume], shown[:, inside]))
                 known = back[volume]
             own = signals[volume].take(voxels[2, inside].astype(np.int32), axis=0)
             signal[inside] *= 1 + np.einsum("nc,nc->n", change, own)
-            signal *= bias
+            signal *= bias * factor if distortion else bias
             first, second = (sd * generator.standard_normal(signal.size, np.float32) for _ in range(2))
             data = np.rint(np.hypot(signal + first, second)).astype("<i2").reshape(matrix.shape)
             stream.write(data.tobytes(order="F"))

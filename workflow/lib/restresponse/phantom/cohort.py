@@ -14,6 +14,7 @@ from restresponse import __version__
 from restresponse.errors import InputError
 from restresponse.files import read_json, write_json, write_table, write_text
 from restresponse.networks import network_names
+from restresponse.phantom.field_maps import field_map_files
 from restresponse.phantom.networks import group_maps
 from restresponse.phantom.participant import generator_of, make_participant, write_maps
 from restresponse.phantom.settings import EFFECT_SIGNS, RESPONSE_THRESHOLD, CohortSettings
@@ -58,7 +59,7 @@ def make_cohort(bids: str | Path, settings: CohortSettings, truth: str | Path | 
     tasks = [
         (bids, truth, name, index, bool(responders[index]), settings)
         for index, name in enumerate(participant_names(settings))
-        if not _is_done(bids, truth, name)
+        if not _is_done(bids, truth, name, settings)
     ]
     for task in tasks:
         _clear_temporaries(bids / task[2], truth / task[2])
@@ -136,14 +137,19 @@ def _is_whole(bids: Path, truth: Path, settings: CohortSettings) -> bool:
             if stored.get(key) != value
         ]
         raise InputError(f"{occupied[0]} holds a cohort made with other arguments ({'; '.join(differing)}); {remedy}")
-    whole = all(_is_done(bids, truth, name) for name in participant_names(settings))
+    whole = all(_is_done(bids, truth, name, settings) for name in participant_names(settings))
     return whole and (bids / "dataset_description.json").is_file() and (truth / "cohort.json").is_file()
 
 
-def _is_done(bids: Path, truth: Path, name: str) -> bool:
+def _is_done(bids: Path, truth: Path, name: str, settings: CohortSettings) -> bool:
     images = ("anat", "T1w"), ("func", "task-rest_bold")
     files = [
         bids / name / kind / f"{name}_{image}{ending}" for kind, image in images for ending in (".nii.gz", ".json")
+    ]
+    files += [
+        bids / name / "fmap" / f"{image}{ending}"
+        for image in field_map_files(settings.field_map, name)
+        for ending in (".nii.gz", ".json")
     ]
     return all(file.is_file() for file in (*files, truth / name / "participant.json"))
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from restresponse.files import save_image, write_array, write_json, write_table, write_text
 from restresponse.networks import network_names
-from restresponse.phantom import anatomy, bold, networks, signals
+from restresponse.phantom import anatomy, bold, field_maps, networks, signals
+from restresponse.phantom.distortion import DIRECTION, READOUT, STEP, Distortion, draw_distortion
 from restresponse.phantom.settings import EFFECT_SIGNS, CohortSettings
 
 MOTION_COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
@@ -24,6 +25,8 @@ _STREAMS = (
     "head",
     "scan",
     "table",
+    "distortion",
+    "field_map",
 )
 
 
@@ -53,6 +56,12 @@ def make_participant(
     planted = networks.draw_networks(draw("networks"), responder, settings.effect, settings.effect_on, EFFECT_SIGNS)
     maps, maps_affine = planted.maps(2.0)
     head = bold.make_head(matrix, warp, to_bold, maps / 100, maps_affine, draw("head"))
+    distortion = None
+    if settings.distortion > 0:
+        around = bold.parallel(matrix, STEP)
+        distortion = draw_distortion(
+            draw("distortion"), settings.distortion, *around, float(matrix.voxel_size[1]), warp, to_bold
+        )
 
     duration = settings.volumes * settings.repetition_time
     starts = np.arange(settings.volumes) * settings.repetition_time
@@ -72,12 +81,24 @@ def make_participant(
         motion,
         settings.noise,
         draw("scan"),
+        distortion,
     )
     write_json(stem.with_suffix(".json"), _bold_sidecar(matrix, settings))
+    folder, intended_for = bids / participant / "fmap", f"bids::{participant}/func/{stem.name}.nii.gz"
+    if settings.field_map == "phasediff":
+        field_maps.write_phase_difference(
+            folder, participant, intended_for, distortion, warp, to_bold, settings.noise, draw("field_map")
+        )
+    elif settings.field_map == "epi":
+        field_maps.write_reversed_pair(
+            folder, participant, intended_for, distortion, matrix, head, settings.noise, draw("field_map")
+        )
 
     _write_motion(own, parameters, motion.inside_jerk(starts, settings.repetition_time))
     _write_time_courses(own, courses, middles, starts)
     _write_places(own, warp, to_bold)
+    if distortion:
+        _write_distortion(own, distortion)
     maps, maps_affine = planted.maps(settings.truth_voxel_size)
     write_maps(own / "networks.nii.gz", maps, maps_affine)
     write_json(
@@ -127,6 +148,7 @@ def _write_t1w(stem: Path, warp: anatomy.Warp, settings: CohortSettings, generat
 
 
 def _bold_sidecar(matrix: bold.Matrix, settings: CohortSettings) -> dict:
+    readout = {"TotalReadoutTime": READOUT} if settings.distortion > 0 or settings.field_map != "none" else {}
     return {
         "TaskName": "rest",
         "Instructions": "Keep still, eyes open.",
@@ -136,8 +158,14 @@ def _bold_sidecar(matrix: bold.Matrix, settings: CohortSettings) -> dict:
         "EchoTime": 0.03,
         "FlipAngle": 80,
         "SliceTiming": matrix.slice_times,
-        "PhaseEncodingDirection": "j-",
-    }
+        "PhaseEncodingDirection": DIRECTION,
+    } | readout
+
+
+def _write_distortion(own: Path, distortion: Distortion) -> None:
+    from restresponse.files import write_image
+
+    write_image(own / "distortion.nii.gz", distortion.displacement[..., 0], distortion.affine)
 
 
 def _write_motion(own: Path, parameters: np.ndarray, jerk: np.ndarray) -> None:

@@ -11,12 +11,13 @@ from restresponse.errors import InputError
 
 VERSION = 1  # of the images a given set of arguments makes; raised when they change
 EFFECT_SIGNS = {"DefaultMode": 1, "SensoriMotor": -1}  # networks with the effect: +1 stronger in responders, -1 weaker
+FIELD_MAPS = ("none", "phasediff", "epi")
 RESPONSE_THRESHOLD = 30.0  # percent fall of pain that makes a responder
 
 
 @dataclass(frozen=True)
 class CohortSettings:
-    """Arguments of the cohort: sizes in mm and s, `effect` as in the package's docstring, `motion` and `noise` as factors."""
+    """Arguments of the cohort: sizes and `distortion` in mm, times in s, `effect` as in the package's docstring, `motion` and `noise` as factors."""
 
     participants: int = 20
     responders: int = 13
@@ -28,6 +29,8 @@ class CohortSettings:
     effect_on: str = "amplitude"
     motion: float = 1.0
     noise: float = 1.0
+    distortion: float = 0.0
+    field_map: str = "none"
     truth_voxel_size: float = 4.0
     seed: int = 2021
 
@@ -57,14 +60,23 @@ class CohortSettings:
             (self.effect_on in ("amplitude", "map"), f"--effect-on is {self.effect_on!r}; expected amplitude or map"),
             (0 <= self.motion <= 10, f"--motion is {self.motion}; expected a factor of 0 (none) to 10"),
             (0 <= self.noise <= 20, f"--noise is {self.noise}; expected a factor of 0 (none) to 20"),
+            (
+                0 <= self.distortion <= 12,
+                f"--distortion is {self.distortion} mm; expected 0 (none) to 12: the signal would fold over itself",
+            ),
+            (
+                self.field_map in FIELD_MAPS,
+                f"--field-map is {self.field_map!r}; expected one of {', '.join(FIELD_MAPS)}",
+            ),
             (1 <= self.truth_voxel_size <= 12, f"--truth-voxel-size is {self.truth_voxel_size} mm; expected 1 to 12"),
             (self.seed >= 0, f"--seed is {self.seed}; expected 0 or more"),
         ]
 
     def record(self) -> dict[str, Any]:
-        """The arguments as they are stored and compared."""
-        return {
-            "version": VERSION,
-            **asdict(self),
-            "bold_voxel_size": [float(size) for size in np.ravel(self.bold_voxel_size)],
-        }
+        """The arguments as they are stored and compared; distortion and field map where they are asked for."""
+        record = asdict(self)
+        for key, none in (("distortion", 0), ("field_map", "none")):
+            if record[key] == none:
+                del record[key]
+        sizes = [float(size) for size in np.ravel(self.bold_voxel_size)]
+        return {"version": VERSION, **record, "bold_voxel_size": sizes}

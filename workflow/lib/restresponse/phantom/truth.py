@@ -10,7 +10,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 from restresponse.files import read_array, read_json, read_table
-from restresponse.phantom.anatomy import Warp, apply, displacement_affine, rigid
+from restresponse.phantom.anatomy import Warp, apply, displacement_affine, interpolate, rigid
 from restresponse.phantom.signals import Harmonics
 
 
@@ -29,6 +29,7 @@ class Truth:
     time_courses_middle: np.ndarray
     time_courses_start: np.ndarray
     harmonics: Harmonics
+    distortion: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def centre(self) -> np.ndarray:
@@ -50,6 +51,13 @@ class Truth:
     def mni_to_bold(self, points: np.ndarray) -> np.ndarray:
         """Carry points (3, N) of MNI space to BOLD world, the head at rest."""
         return apply(self.coregistration, self.mni_to_t1w(points))
+
+    def displacement(self, points: np.ndarray) -> np.ndarray:
+        """Displacement (N,) in mm along the matrix's second voxel axis of what lies at points (3, N) of BOLD world."""
+        if self.distortion is None:
+            return np.zeros(points.shape[1])
+        stack, affine = self.distortion
+        return interpolate(stack[..., None], apply(np.linalg.inv(affine), points))[:, 0]
 
     def networks(self) -> tuple[np.ndarray, np.ndarray]:
         """Planted maps (X, Y, Z, K) in percent of the baseline, and their affine."""
@@ -83,6 +91,7 @@ def read_truth(folder: str | Path, participant: str) -> Truth:
         time_courses_middle=read_table(own / "time_courses_middle.tsv", text_columns=()).to_numpy(float),
         time_courses_start=read_table(own / "time_courses_start.tsv", text_columns=()).to_numpy(float),
         harmonics=Harmonics(np.array(facts["frequencies"]), harmonics[: 2 * n], harmonics[-1]),
+        distortion=read_maps(own / "distortion.nii.gz") if (own / "distortion.nii.gz").is_file() else None,
     )
 
 
