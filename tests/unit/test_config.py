@@ -272,6 +272,17 @@ def test_the_dataset_inside_the_results_is_refused(config, tmp_path):
     assert "lies inside the results folder" in line and str(tmp_path / "data" / "bids") in line
 
 
+def test_derivatives_do_without_a_raw_dataset_and_are_kept_apart_from_the_results(config, tmp_path):
+    config["dataset"]["bids_dir"] = None
+    assert "dataset.bids_dir: null, and dataset.derivatives is null too" in the_line(config, tmp_path)
+    config["dataset"]["derivatives"] = "fmriprep"
+    assert validate(config, tmp_path)["dataset"]["derivatives"] == "fmriprep"
+    config["dataset"]["derivatives"] = "results/derivatives"
+    assert the_line(config, tmp_path).startswith("dataset.derivatives: the BIDS dataset")
+    config["dataset"] |= {"bids_dir": "bids", "derivatives": None, "space": "MNI152NLin6Asym"}
+    assert "dataset.space: found MNI152NLin6Asym, but dataset.derivatives is null" in the_line(config, tmp_path)
+
+
 def test_a_dataset_beside_the_results_is_accepted(config, tmp_path):
     for bids_dir in ("bids", "results-bids", str(tmp_path.parent / "bids")):
         config["dataset"]["bids_dir"] = bids_dir

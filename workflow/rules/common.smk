@@ -21,6 +21,13 @@ def of_scan(column):
     return lambda wildcards: SCANS[wildcards.scan][column]
 
 
+def files_beside(*columns):
+    """Input function: the files that these columns of the scan's row name; n/a names none."""
+    return lambda wildcards: [
+        SCANS[wildcards.scan][column] for column in columns if SCANS[wildcards.scan][column] != "n/a"
+    ]
+
+
 def one_of(values):
     """A wildcard's constraint: one of these values and nothing else."""
     return "|".join(re.escape(str(value)) for value in values) or "(?!)"
@@ -41,6 +48,8 @@ except InputError as error:
 
 CONTAINERS = config["containers"]
 SCANS = {row["scan"]: row for row in DATASET.scans}
+ADOPTED = [scan for scan, row in SCANS.items() if row["space"] != "n/a"]
+PREPROCESSED_HERE = [scan for scan in SCANS if scan not in set(ADOPTED)]
 SET_ASIDE = [(row["scan"], row["participant_id"]) for row in DATASET.set_aside]
 ANATS = DATASET.anatomicals
 SCANS_OF = {

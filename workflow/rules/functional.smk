@@ -1,4 +1,5 @@
-# BOLD: slice timing, realignment, coregistration, one resampling to MNI, smoothing; then denoising.
+# BOLD: slice timing, realignment, coregistration, one resampling to MNI, smoothing; then denoising. Scans that were
+# preprocessed elsewhere (dataset.derivatives) are adopted in the place of all that comes before denoising.
 
 
 rule functional_preprocess:
@@ -22,6 +23,8 @@ rule functional_preprocess:
         "results/logs/functional_preprocess/{scan}.log",
     benchmark:
         "results/benchmarks/functional_preprocess/{scan}.tsv"
+    wildcard_constraints:
+        scan=one_of(PREPROCESSED_HERE),
     container:
         CONTAINERS["python"]
     threads: 1
@@ -35,6 +38,40 @@ rule functional_preprocess:
         code=code_of("functional.preprocess"),
     script:
         "../scripts/functional_preprocess.py"
+
+
+rule functional_adopt:
+    input:
+        bold=of_scan("bold"),
+        beside=files_beside("mask", "confounds"),
+    output:
+        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
+        mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",
+        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
+        confounds_facts="results/functional/{scan}/{scan}_desc-confounds_timeseries.json",
+        record="results/functional/{scan}/{scan}.json",
+    log:
+        "results/logs/functional_adopt/{scan}.log",
+    benchmark:
+        "results/benchmarks/functional_adopt/{scan}.tsv"
+    wildcard_constraints:
+        scan=one_of(ADOPTED),
+    container:
+        CONTAINERS["python"]
+    threads: 1
+    resources:
+        mem_mb=6000,
+    params:
+        mask=of_scan("mask"),
+        given_confounds=of_scan("confounds"),
+        space=of_scan("space"),
+        repetition_time=of_scan("repetition_time"),
+        settings={key: config["functional"][key] for key in ("engine", "voxel_size", "smoothing_fwhm")}
+        | {"origin": DATASET.origin},
+        engine_settings=config["engines"].get(config["functional"]["engine"]),
+        code=code_of("functional.derivatives"),
+    script:
+        "../scripts/functional_adopt.py"
 
 
 rule functional_denoise:

@@ -250,17 +250,28 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
 
 
 def _nested_folders(config: dict[str, Any], working_directory: Path) -> Iterator[str]:
-    bids = (working_directory / Path(config["dataset"]["bids_dir"]).expanduser()).resolve()
+    dataset = config["dataset"]
+    if dataset["bids_dir"] is None and dataset["derivatives"] is None:
+        yield "dataset.bids_dir: null, and dataset.derivatives is null too; expected a raw dataset or preprocessed images: set one of them"
+    if dataset["space"] is not None and dataset["derivatives"] is None:
+        yield f"dataset.space: found {dataset['space']}, but dataset.derivatives is null; name the folder whose space it is, or set it to null"
+    for key in ("bids_dir", "derivatives"):
+        if dataset[key] is not None:
+            yield from _nested(key, dataset[key], working_directory)
+
+
+def _nested(key: str, folder: str, working_directory: Path) -> Iterator[str]:
+    bids = (working_directory / Path(folder).expanduser()).resolve()
     results = (working_directory / "results").resolve()
     suggested = bids.parent / f"{bids.name}-restresponse"
     if results == bids or bids in results.parents:
         yield (
-            f"dataset.bids_dir: the results ({results}) would be written inside the BIDS dataset ({bids}) and later be read as input; "
+            f"dataset.{key}: the results ({results}) would be written inside the BIDS dataset ({bids}) and later be read as input; "
             f"run in another folder, e.g. snakemake --directory {suggested}"
         )
     elif results in bids.parents:
         yield (
-            f"dataset.bids_dir: the BIDS dataset ({bids}) lies inside the results folder ({results}), which the workflow writes and you may delete; "
+            f"dataset.{key}: the BIDS dataset ({bids}) lies inside the results folder ({results}), which the workflow writes and you may delete; "
             f"move the dataset, e.g. to {working_directory.resolve() / 'data' / bids.name}"
         )
 

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from restresponse.dataset.discovery import Image, find_images
-from restresponse.dataset.header import read_header, with_content
+from restresponse.dataset.header import Header, read_header, with_content
 from restresponse.dataset.participants import MISSING, check_filter, near_miss, read_participants
 from restresponse.dataset.problems import Problems
 from restresponse.dataset.sidecars import Sidecars
 from restresponse.dataset.timing import repetition_time, slice_timing
 from restresponse.errors import InputError
 
-_SET_ASIDE = "or name the scan in dataset.set_aside"
+SET_ASIDE = "or name the scan in dataset.set_aside"
 _ENCODING_DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A raw BIDS dataset.
+    """A dataset, raw or preprocessed elsewhere.
 
     Attributes
     ----------
@@ -33,6 +33,7 @@ class Dataset:
     participants : rows of participants.tsv, all values text
     participants_file : its path
     notes : what a user should know though nothing is wrong, one sentence each
+    origin : of images that were preprocessed elsewhere, the programs that their dataset names; None where it names none
     """
 
     scans: list[dict[str, Any]]
@@ -41,15 +42,16 @@ class Dataset:
     participants: list[dict[str, str]]
     participants_file: str
     notes: list[str]
+    origin: str | None = None
 
 
-def read_dataset(bids_dir: str | Path, settings: Mapping[str, Any]) -> Dataset:
-    """Read a BIDS dataset without reading a voxel.
+def read_dataset(bids_dir: str | Path | None, settings: Mapping[str, Any]) -> Dataset:
+    """Read a BIDS dataset without reading a voxel: the raw one, or images preprocessed elsewhere (`derivatives`).
 
     Parameters
     ----------
     bids_dir : path
-        Root of the raw dataset; the paths in the result begin with it.
+        Root of the raw dataset; the paths in the result begin with it. With `derivatives` it may be None.
     settings : mapping
         The section `dataset` of the config.
 
@@ -58,7 +60,11 @@ def read_dataset(bids_dir: str | Path, settings: Mapping[str, Any]) -> Dataset:
     InputError
         With every problem found in files, names, sidecars and headers.
     """
-    root, problems = Path(bids_dir).expanduser(), Problems()
+    if settings["derivatives"] is not None:
+        from restresponse.dataset.derivatives import read_derivatives
+
+        return read_derivatives(bids_dir, settings)
+    root, problems = Path(bids_dir or ".").expanduser(), Problems()
     if not root.is_dir():
         raise InputError(
             f"dataset.bids_dir: no folder {root} (looked from {Path.cwd()}); expected the root of a raw BIDS dataset: set dataset.bids_dir"
@@ -67,15 +73,13 @@ def read_dataset(bids_dir: str | Path, settings: Mapping[str, Any]) -> Dataset:
     participants = read_participants(root / "participants.tsv", problems)
     check_filter(root / "participants.tsv", participants, settings["include"], problems)
     images = find_images(root, problems)
-    runs = _runs(root, images, settings, problems)
-    aside = _set_aside([image for image in images if image.suffix == "bold"], runs, settings["set_aside"], problems)
-    if runs and len(aside) == len(runs):
-        problems.add(
-            "dataset.set_aside", f"all {len(runs)} scans are set aside; expected scans to read: shorten the list"
-        )
+    runs = runs_of(root, images, settings, problems)
+    aside = scans_set_aside(
+        [image for image in images if image.suffix == "bold"], runs, settings["set_aside"], problems
+    )
     runs = [run for run in runs if run.stem not in aside]
 
-    _check_known([run.participant for run in runs], participants, root, problems)
+    check_known([run.participant for run in runs], participants, root / "participants.tsv", problems)
     notes: list[str] = []
     anatomicals = _anatomicals(runs, [image for image in images if image.suffix == "T1w"], problems, notes)
     sidecars = Sidecars(root)
@@ -83,15 +87,11 @@ def read_dataset(bids_dir: str | Path, settings: Mapping[str, Any]) -> Dataset:
     problems.raise_any(f"The dataset {root} cannot be used")
 
     scanned = {run.participant for run in runs} | {row["participant_id"] for row in aside.values()}
-    without = [row["participant_id"] for row in participants if row["participant_id"] not in scanned]
-    if without:
-        notes.append(
-            f"{len(without)} of {len(participants)} participants in participants.tsv have no scan: {_some(without)}"
-        )
+    note_participants_without_scan(participants, scanned, notes)
     untimed = [row["scan"] for row in rows if row["slice_timing_source"] == "none"]
     if untimed:
         notes.append(
-            f"no SliceTiming in the sidecars of {len(untimed)} of {len(rows)} scans; slice timing is not corrected there unless dataset.slice_timing gives it: {_some(untimed)}"
+            f"no SliceTiming in the sidecars of {len(untimed)} of {len(rows)} scans; slice timing is not corrected there unless dataset.slice_timing gives it: {some_of(untimed)}"
         )
     return Dataset(
         scans=rows,
@@ -103,7 +103,17 @@ def read_dataset(bids_dir: str | Path, settings: Mapping[str, Any]) -> Dataset:
     )
 
 
-def _some(names: list[str]) -> str:
+def note_participants_without_scan(participants: list[dict[str, str]], scanned: set[str], notes: list[str]) -> None:
+    """Note who is in the table of participants and has no scan."""
+    without = [row["participant_id"] for row in participants if row["participant_id"] not in scanned]
+    if without:
+        notes.append(
+            f"{len(without)} of {len(participants)} participants in participants.tsv have no scan: {some_of(without)}"
+        )
+
+
+def some_of(names: list[str]) -> str:
+    """The first eight of the names, and how many more there are."""
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
@@ -133,7 +143,7 @@ def _check_description(path: Path, problems: Problems) -> None:
         )
 
 
-def _runs(root: Path, images: list[Image], settings: Mapping[str, Any], problems: Problems) -> list[Image]:
+def runs_of(root: Path, images: list[Image], settings: Mapping[str, Any], problems: Problems) -> list[Image]:
     """BOLD runs of the task and session; one that is no plain run of its own becomes a problem."""
     bold = [image for image in images if image.suffix == "bold"]
     task, session = settings["task"], settings["session"]
@@ -161,7 +171,7 @@ def _runs(root: Path, images: list[Image], settings: Mapping[str, Any], problems
             image.participant for image in runs if not image.session
         }
         if len(labels) > 1 or mixed:
-            beside = f" and scans without a session of {_some(sorted(mixed))}" if mixed else ""
+            beside = f" and scans without a session of {some_of(sorted(mixed))}" if mixed else ""
             problems.add(
                 "dataset.session",
                 f"the scans of task {task} are of sessions {', '.join(labels)}{beside}; only scans from before treatment may be used: set dataset.session to one of them",
@@ -180,7 +190,10 @@ def _runs(root: Path, images: list[Image], settings: Mapping[str, Any], problems
     return runs
 
 
-def _set_aside(bold: list[Image], runs: list[Image], names: list[str], problems: Problems) -> dict[str, dict[str, str]]:
+def scans_set_aside(
+    bold: list[Image], runs: list[Image], names: list[str], problems: Problems
+) -> dict[str, dict[str, str]]:
+    """`scan` and `participant_id` of each run that `names` sets aside, by its name; a name of no scan is a problem."""
     stems = {image.stem for image in bold}
     for name in names:
         if name not in stems:
@@ -190,18 +203,22 @@ def _set_aside(bold: list[Image], runs: list[Image], names: list[str], problems:
                 "dataset.set_aside",
                 f"no scan {name} in the dataset; expected names such as sub-01_task-rest_run-1{hint}",
             )
-    return {run.stem: {"scan": run.stem, "participant_id": run.participant} for run in runs if run.stem in names}
+    aside = {run.stem: {"scan": run.stem, "participant_id": run.participant} for run in runs if run.stem in names}
+    if runs and all(run.stem in aside for run in runs):
+        problems.add(
+            "dataset.set_aside", f"all {len(runs)} scans are set aside; expected scans to read: shorten the list"
+        )
+    return aside
 
 
-def _check_known(scanned: list[str], participants: list[dict[str, str]], root: Path, problems: Problems) -> None:
+def check_known(scanned: list[str], participants: list[dict[str, str]], table: Path, problems: Problems) -> None:
+    """Add the participants who have a scan and no line in the table of participants."""
     known = {row["participant_id"] for row in participants}
     for participant in dict.fromkeys(scanned) if known else ():
         if participant not in known:
             same = next((name for name in known if _bare(name) == _bare(participant)), None)
             hint = f"; {same} there: is it the same person?" if same else ""
-            problems.add(
-                participant, f"has a scan but no line in {root / 'participants.tsv'}; add it, {_SET_ASIDE}{hint}"
-            )
+            problems.add(participant, f"has a scan but no line in {table}; add it, {SET_ASIDE}{hint}")
 
 
 def _bare(participant: str) -> str:
@@ -220,7 +237,7 @@ def _anatomicals(runs: list[Image], t1w: list[Image], problems: Problems, notes:
         candidates = [image for image in own if image.session == run.session] or own
         if not candidates:
             problems.add(
-                run.stem, f"no T1w image of its participant (sub-*/[ses-*/]anat/*_T1w.nii[.gz]); add it, {_SET_ASIDE}"
+                run.stem, f"no T1w image of its participant (sub-*/[ses-*/]anat/*_T1w.nii[.gz]); add it, {SET_ASIDE}"
             )
             continue
         chosen[run.stem] = candidates[0]
@@ -242,31 +259,36 @@ def _anatomicals(runs: list[Image], t1w: list[Image], problems: Problems, notes:
     return chosen
 
 
+def header_of_series(path: Path, problems: Problems) -> Header | None:
+    """The header of a 4D image, or None where a problem was added."""
+    try:
+        header = read_header(path)
+    except InputError as error:
+        problems.add(str(path), f"{error}, {SET_ASIDE}")
+        return None
+    if len(header.shape) != 4:
+        what = "a single volume" if len(header.shape) == 3 else f"{len(header.shape)} dimensions"
+        problems.add(
+            str(path), f"{what} (shape {header.shape}); expected a 4D BOLD series: convert it again, {SET_ASIDE}"
+        )
+        return None
+    return header
+
+
 def _row(
     run: Image, t1w: Image | None, sidecars: Sidecars, settings: Mapping[str, Any], problems: Problems, notes: list[str]
 ) -> dict[str, Any] | None:
     """The scan's row, or None where a problem stands in its way."""
-    header = sidecar = None
-    try:
-        header = read_header(run.path)
-        if len(header.shape) != 4:
-            what = "a single volume" if len(header.shape) == 3 else f"{len(header.shape)} dimensions"
-            problems.add(
-                str(run.path),
-                f"{what} (shape {header.shape}); expected a 4D BOLD series: convert it again, {_SET_ASIDE}",
-            )
-            header = None
-    except InputError as error:
-        problems.add(str(run.path), f"{error}, {_SET_ASIDE}")
+    header, sidecar = header_of_series(run.path, problems), None
     try:
         sidecar, files = sidecars.of(run.path.parent, f"{run.stem}_bold")
     except InputError as error:
-        problems.add(run.stem, f"{error}, {_SET_ASIDE}")
+        problems.add(run.stem, f"{error}, {SET_ASIDE}")
     else:
         if not files:
             problems.add(
                 run.stem,
-                f"no sidecar: neither {run.stem}_bold.json beside it nor one above it (task-{run.entities['task']}_bold.json); add it, {_SET_ASIDE}",
+                f"no sidecar: neither {run.stem}_bold.json beside it nor one above it (task-{run.entities['task']}_bold.json); add it, {SET_ASIDE}",
             )
             sidecar = None
     if sidecar is None:
@@ -283,6 +305,9 @@ def _row(
         "task": run.entities["task"],
         "run": run.entities.get("run", MISSING),
         "bold": str(run.path),
+        "space": MISSING,  # these three are of images that were preprocessed elsewhere
+        "mask": MISSING,
+        "confounds": MISSING,
         "anat": t1w.stem if t1w else MISSING,
         "t1w": str(t1w.path) if t1w else MISSING,
         "repetition_time": tr,

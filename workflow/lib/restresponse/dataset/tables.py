@@ -19,6 +19,9 @@ SCAN_COLUMNS = (
     "task",
     "run",
     "bold",
+    "space",
+    "mask",
+    "confounds",
     "anat",
     "t1w",
     "repetition_time",
@@ -36,13 +39,13 @@ def digest_of_rows(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def write_tables(
-    bids_dir: str | Path, settings: Mapping[str, Any], scans: str | Path, participants: str | Path
+    bids_dir: str | Path | None, settings: Mapping[str, Any], scans: str | Path, participants: str | Path
 ) -> None:
     """Write the table of scans (those set aside too) and the table of participants, and print what a user should know.
 
     Parameters
     ----------
-    bids_dir : root of the raw dataset.
+    bids_dir : root of the raw dataset; with `derivatives` it may be None.
     settings : the section `dataset` of the config.
     scans, participants : paths of the two tables.
     """

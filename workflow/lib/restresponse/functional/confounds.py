@@ -132,6 +132,37 @@ def confounds(
     return pd.DataFrame(columns)
 
 
+def column_facts(table: pandas.DataFrame, masks: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Description of each column of the confounds table, as a BIDS sidecar has it."""
+    described = {}
+    for name in table.columns:
+        if name.startswith("trans"):
+            text, unit = "translation of the grid's centre, RAS axes", "mm"
+        elif name.startswith("rot"):
+            text, unit = "rotation about the grid's centre, right-handed about the RAS axis, R = R_z R_y R_x", "rad"
+        elif name == "framewise_displacement":
+            text, unit = (
+                "sum of the absolute changes of the six parameters, rotations on a sphere of 50 mm (Power 2012)",
+                "mm",
+            )
+        elif name.startswith("w_comp_cor"):
+            text, unit = f"aCompCor of white matter; {masks.get('WM', '')}", "arbitrary"
+        elif name.startswith("c_comp_cor"):
+            text, unit = f"aCompCor of cerebrospinal fluid; {masks.get('CSF', '')}", "arbitrary"
+        else:
+            text, unit = name.replace("_", " "), "arbitrary"
+        for ending, more in (
+            ("derivative1_power2", "; first difference, squared"),
+            ("derivative1", "; first difference"),
+            ("power2", "; squared"),
+        ):
+            if name.endswith(ending):
+                text += more
+                break
+        described[name] = {"Description": text, "Units": unit}
+    return described
+
+
 def framewise_displacement(motion: np.ndarray) -> np.ndarray:
     """Power's framewise displacement in mm: the sum of the six absolute changes, rotations on a 50 mm sphere.
 

@@ -53,7 +53,7 @@ def regressors(table: pandas.DataFrame, settings: Mapping[str, Any]) -> pandas.D
     """The confounds that `settings` (the config's `functional.denoising`) name, one row a volume; what is missing is 0.
 
     Fewer aCompCor components than asked are taken as they are; none at all, or another missing column, is an
-    ``InputError``.
+    ``InputError``. A column without one value (motion that is not known) is left out.
     """
     import pandas as pd
 
@@ -76,7 +76,7 @@ def regressors(table: pandas.DataFrame, settings: Mapping[str, Any]) -> pandas.D
         chosen["linear_trend"] = np.linspace(-1, 1, len(table))
     for volume in outlier_volumes(table, settings["outlier_displacement"], settings["outlier_global_signal"]):
         chosen[f"outlier_{volume:04d}"] = (np.arange(len(table)) == volume).astype(float)
-    return pd.DataFrame(chosen, index=range(len(table))).fillna(0.0)
+    return pd.DataFrame(chosen, index=range(len(table))).dropna(axis=1, how="all").fillna(0.0)
 
 
 def projection(
@@ -261,7 +261,8 @@ def _sentence(design: pandas.DataFrame, content: Mapping[str, Any]) -> str:
     parts = []
     if white or fluid:
         parts.append(f"{white} white-matter and {fluid} CSF components (aCompCor)")
-    if settings["motion_parameters"]:
+    moving = any(name in MOTION for name in design.columns)
+    if settings["motion_parameters"] and moving:
         parts.append(f"{settings['motion_parameters']} motion parameters")
     if outliers:
         parts.append(f"{outliers} outlier volume" + "s" * (outliers > 1))
@@ -273,4 +274,6 @@ def _sentence(design: pandas.DataFrame, content: Mapping[str, Any]) -> str:
         low, high = settings["bandpass_low"], settings["bandpass_high"]
         band = f"above {low} Hz" if high is None else f"{low} to {high} Hz"
         text += f"; the band kept was {band}, filtered {how}"
+    if settings["motion_parameters"] and not moving:
+        text += "; head motion is not known and was not regressed out"
     return f"{text}, which left {content['dof_residual']} of {content['n_volumes']} degrees of freedom."

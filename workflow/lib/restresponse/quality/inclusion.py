@@ -26,7 +26,8 @@ def reasons_against(measures: Mapping[str, Any], settings: Mapping[str, Any]) ->
     Parameters
     ----------
     measures : mapping
-        A scan's measures, as `quality.measures.measure_scan` writes them.
+        A scan's measures, as `quality.measures.measure_scan` writes them. One that nobody can know (`unknown`: images
+        preprocessed elsewhere that came without head motion) is no reason; see `not_judged`.
     settings : mapping
         The config's section `quality`, `minimum_dof` a number. A threshold of None is no limit.
     """
@@ -35,13 +36,23 @@ def reasons_against(measures: Mapping[str, Any], settings: Mapping[str, Any]) ->
     reasons = []
     for measure, key, side, words, unit in _LIMITS:
         limit, value = settings[key], measures.get(measure)
-        if limit is None:
+        if limit is None or (value is None and measure in measures.get("unknown", {})):
             continue
         if value is None:
             reasons.append(f"{words} could not be measured (quality.{key})")
         elif value > limit if side == "above" else value < limit:
             reasons.append(f"{words} {_shown(value)}{unit} is {side} {_shown(limit)}{unit} (quality.{key})")
     return reasons
+
+
+def not_judged(measures: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Which limits could not be held against a scan, and why, one sentence each; arguments as in `reasons_against`."""
+    unknown = {} if measures["failed"] else measures.get("unknown", {})
+    return [
+        f"{words} is not known ({unknown[measure]}) and was not judged (quality.{key})"
+        for measure, key, _, words, _ in _LIMITS
+        if settings[key] is not None and measures.get(measure) is None and measure in unknown
+    ]
 
 
 def decide_inclusion(
@@ -57,7 +68,8 @@ def decide_inclusion(
     Parameters
     ----------
     measures : JSON files of `measure_scan`, one a scan
-    inclusion : TSV to write, sorted by scan; several reasons are joined by "; "
+    inclusion : TSV to write, sorted by scan; several reasons are joined by "; ". The reason of a scan that is included says
+        which limit could not be held against it
     settings : the config's section `quality`
     minimum_dof : least residual degrees of freedom, used where `settings["minimum_dof"]` is None
     set_aside : (scan, participant) of scans that the config sets aside, which were never read
@@ -70,7 +82,8 @@ def decide_inclusion(
     for path in measures:
         found = read_json(path)
         reasons = reasons_against(found, limits)
-        rows.append((found["scan"], found["participant_id"], not reasons, "; ".join(reasons) or None))
+        said = [*reasons, *not_judged(found, limits)]
+        rows.append((found["scan"], found["participant_id"], not reasons, "; ".join(said) or None))
     if len({row[0] for row in rows}) < len(rows):
         raise InputError("a scan was measured and is set aside too; expected one or the other: remove results/quality")
     write_table(inclusion, pd.DataFrame(sorted(rows), columns=["scan", "participant_id", "included", "reason"]))

@@ -95,7 +95,8 @@ def measure_scan(
     confounds : its confounds table
     record, denoised_record : JSON records of preprocessing and of denoising
     group_mask : the template's brain on the grid
-    measures : JSON to write: every measure of `MEASURES` (null where it could not be taken) and `failed`, the reason or null
+    measures : JSON to write: every measure of `MEASURES` (null where it could not be taken), `unknown`, why, where nobody can
+        know it, and `failed`, the reason or null
     registration, motion : PNG figures to write; of a failed scan they show the reason
     scan, participant : names for the record
     """
@@ -106,6 +107,7 @@ def measure_scan(
     before, denoised = read_json(record), read_json(denoised_record)
     content: dict[str, Any] = {"scan": scan, "participant_id": participant, "status": "done", "failed": None}
     content |= dict.fromkeys(MEASURES)
+    unknown = content["unknown"] = before.get("unknown", {})  # measure -> why nobody can know it
     content |= {name: denoised[name] for name in MEASURES if name in denoised}
     try:
         if before.get("status") == "failed" or Path(image).stat().st_size == 0:
@@ -120,11 +122,13 @@ def measure_scan(
                 f"remove results/functional/{scan} and run again"
             )
         mean, deviation = series.mean(axis=3, dtype=np.float64), series.std(axis=3, dtype=np.float64)
-        signal = signal_mask(mean, brain)
+        signal = signal_mask(
+            deviation if "tsnr" in unknown else mean, brain
+        )  # a scan without a mean in time still varies
         content |= motion_measures(table)
         content |= {
             "n_volumes": series.shape[3],
-            "tsnr": temporal_snr(mean, deviation, signal),
+            "tsnr": None if "tsnr" in unknown else temporal_snr(mean, deviation, signal),
             "coverage": float(signal.sum() / brain.sum()),
             "overlap": dice(own, brain),
         }
