@@ -19,7 +19,7 @@ from restresponse.engines.masks import dice
 from restresponse.engines.reading import processing, read_raw
 from restresponse.errors import InputError
 from restresponse.files import read_json, save_image, write_image, write_json, write_table
-from restresponse.functional.confounds import confounds, eroded_tissue_masks
+from restresponse.functional.confounds import column_facts, confounds, eroded_tissue_masks
 
 LEAST_OVERLAP = 0.5  # Dice of the scan's own mask with the template's brain below which the registration has failed
 _RANGE = 32767  # of a signed 16-bit integer
@@ -120,7 +120,7 @@ def preprocess_scan(
         _write_series(outputs["image"], series, affine, repetition_time)
         write_image(outputs["mask"], own, affine)
         write_table(outputs["confounds"], table)
-        write_json(outputs["confounds_facts"], _column_facts(list(table.columns), facts["tissue_masks"]))
+        write_json(outputs["confounds_facts"], column_facts(table, facts["tissue_masks"]))
 
 
 def _check_signal(data: np.ndarray, bold: str | Path) -> None:
@@ -156,34 +156,3 @@ def _write_series(path: str | Path, series: np.ndarray, affine: np.ndarray, repe
     image.header.set_xyzt_units("mm", "sec")
     image.header.set_zooms((*image.header.get_zooms()[:3], repetition_time))
     save_image(path, image)
-
-
-def _column_facts(columns: Sequence[str], masks: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Description of each column of the confounds table, as a BIDS sidecar has it."""
-    described = {}
-    for name in columns:
-        if name.startswith("trans"):
-            text, unit = "translation of the grid's centre, RAS axes", "mm"
-        elif name.startswith("rot"):
-            text, unit = "rotation about the grid's centre, right-handed about the RAS axis, R = R_z R_y R_x", "rad"
-        elif name == "framewise_displacement":
-            text, unit = (
-                "sum of the absolute changes of the six parameters, rotations on a sphere of 50 mm (Power 2012)",
-                "mm",
-            )
-        elif name.startswith("w_comp_cor"):
-            text, unit = f"aCompCor of white matter; {masks.get('WM', '')}", "arbitrary"
-        elif name.startswith("c_comp_cor"):
-            text, unit = f"aCompCor of cerebrospinal fluid; {masks.get('CSF', '')}", "arbitrary"
-        else:
-            text, unit = name.replace("_", " "), "arbitrary"
-        for ending, more in (
-            ("derivative1_power2", "; first difference, squared"),
-            ("derivative1", "; first difference"),
-            ("power2", "; squared"),
-        ):
-            if name.endswith(ending):
-                text += more
-                break
-        described[name] = {"Description": text, "Units": unit}
-    return described
