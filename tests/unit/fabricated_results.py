@@ -1,7 +1,7 @@
 """A small but complete results folder, made by the stages' own functions on made-up series: 14 participants, 2 folds.
 
 Everything from `folds` on is real, but for the network, whose scores are made up. sub-13's scan failed, sub-14 has no
-label, one scan of sub-02 was set aside; figures of quality exist for sub-01 and sub-13.
+label, one scan of sub-02 was set aside.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from restresponse.metrics.optimism import score_predictions
 from restresponse.metrics.tables import write_tables
 from restresponse.plan import Plan
 from restresponse.provenance import write_sidecar
-from restresponse.quality.figures import draw_failure, draw_motion, draw_registration
 from restresponse.quality.inclusion import decide_inclusion
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +124,7 @@ def write_dataset() -> None:
 
 
 def write_scans() -> None:
-    """Masks, denoised images, records, quality measures and figures, and the decisions."""
+    """Masks, denoised images, records, quality measures, and the decisions."""
     brain, (shape, affine) = brain_mask(VOXEL_SIZE), grid(VOXEL_SIZE)
     write_image("results/quality/group_mask.nii.gz", brain, affine)
     rng = np.random.default_rng(2)
@@ -162,12 +161,9 @@ def write_scans() -> None:
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
-        figures = [path.with_name(f"{scan}_{kind}.png") for kind in ("registration", "motion")]
         image = folder / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
         if failed:
             image.write_bytes(b"")
-            for figure in figures:
-                draw_failure(figure, title=scan, reason=failed)
             continue
         strength = np.ones(ORDER) + 0.1 * rng.normal(size=ORDER)
         strength[0] += 0.5 * (name in RESPONDERS)
@@ -177,13 +173,6 @@ def write_scans() -> None:
         series = np.zeros((*shape, N_VOLUMES), np.float32)
         series[brain] = values.T
         write_image(image, series, affine, repetition_time=2.6)
-        if name != PARTICIPANTS[0]:
-            continue
-        volume = np.where(brain, 100.0 + rng.normal(size=shape), 0)
-        draw_registration(figures[0], volume, brain, brain, title=scan)
-        motion = {f"{kind}_{axis}": 0.01 * rng.normal(size=N_VOLUMES) for kind in ("trans", "rot") for axis in "xyz"}
-        table = pd.DataFrame({**motion, "framewise_displacement": displacement})
-        draw_motion(figures[1], table, values.T, [3], title=scan)
     decide_inclusion(
         measures,
         "results/quality/inclusion.tsv",
@@ -451,6 +440,8 @@ def write_metrics(tree: SimpleNamespace) -> None:
         classifications=plan.classifications,
         folds=plan.folds,
         characteristics=["age", "sex", "pain_pre", "hba1c"],
+        confidence=0.95,
+        motion=f"{metrics}/motion.tsv",
         cohort_table=f"{metrics}/cohort_table.tsv",
         timing=f"{metrics}/timing.tsv",
         component_stability=f"{metrics}/component_stability.tsv",

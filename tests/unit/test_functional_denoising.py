@@ -372,6 +372,7 @@ def files(tmp_path):
 
 def run(files, **changes):
     names = ("preproc.nii.gz", "confounds.tsv", "record.json", "denoised.nii.gz", "denoised.json")
+    names += ("design.tsv", "design.json")
     arguments = [files / name for name in names]
     denoise_scan(*arguments, scan="sub-01_task-rest", repetition_time=TR, settings=settings(**changes))
     return read_json(files / "denoised.json")

@@ -58,6 +58,7 @@ SCANS_OF = {
 }
 PARTICIPANTS = list(SCANS_OF)
 FOLDS, COHORTS, ORDERS = PLAN.folds, PLAN.cohorts, PLAN.orders
+LEAST_DOF = max(ORDERS) + 10  # residual degrees of freedom, where quality.minimum_dof names none
 NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear")
 CLASSIFICATIONS = PLAN.classifications
 TILES = tiles_of(PARTICIPANTS, config["group_ica"]["tile"])
@@ -89,4 +90,5 @@ def all_targets():
         "linear": ("predictions.tsv", "model.npz", "model.json"),
     }
     models = [folder + name for folder, kind in zip(folds, kinds) for name in files[kind]]
-    return [*models, "results/metrics/audit.tsv", "results/report/index.html"]
+    pages = [f"results/quality/{page}.html" for page in ("index", *SCANS)]
+    return [*models, *pages, "results/metrics/audit.tsv", "results/report/index.html"]

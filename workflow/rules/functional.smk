@@ -82,6 +82,8 @@ rule functional_denoise:
     output:
         image="results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz",
         record="results/functional/{scan}/{scan}_desc-denoised.json",
+        design="results/functional/{scan}/{scan}_desc-denoising_timeseries.tsv",
+        design_facts="results/functional/{scan}/{scan}_desc-denoising_timeseries.json",
     log:
         "results/logs/functional_denoise/{scan}.log",
     benchmark:

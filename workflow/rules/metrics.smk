@@ -107,6 +107,7 @@ rule metrics_tables:
         fold_components=expand("results/group_ica/{fold}/order-{order}/components.npy", fold=FOLDS, order=ORDERS[0]),
     output:
         cohort_table="results/metrics/cohort_table.tsv",
+        motion="results/metrics/motion.tsv",
         timing="results/metrics/timing.tsv",
         component_stability="results/metrics/component_stability.tsv",
     log:
@@ -123,6 +124,7 @@ rule metrics_tables:
             "classifications": CLASSIFICATIONS,
             "folds": FOLDS,
             "characteristics": config["metrics"]["characteristics"],
+            "confidence": config["metrics"]["confidence"],
         },
         code=code_of("metrics.tables"),
     script:

@@ -1,4 +1,4 @@
-# Measures of each scan, the decision to use it, and the mask that every cohort shares.
+# Measures of each scan, the decision to use it, the mask that every cohort shares, and pages to look at.
 
 
 rule quality_group_mask:
@@ -29,8 +29,6 @@ rule quality_scan:
         group_mask="results/quality/group_mask.nii.gz",
     output:
         measures="results/quality/{scan}.json",
-        registration="results/quality/{scan}_registration.png",
-        motion="results/quality/{scan}_motion.png",
     log:
         "results/logs/quality_scan/{scan}.log",
     benchmark:
@@ -61,8 +59,64 @@ rule quality_inclusion:
         mem_mb=500,
     params:
         settings=config["quality"],
-        minimum_dof=max(ORDERS) + 10,
+        minimum_dof=LEAST_DOF,
         set_aside=SET_ASIDE,
         code=code_of("quality.inclusion"),
     script:
         "../scripts/quality_inclusion.py"
+
+
+rule quality_page:
+    input:
+        measures="results/quality/{scan}.json",
+        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
+        own_mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",
+        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
+        record="results/functional/{scan}/{scan}.json",
+        denoised_record="results/functional/{scan}/{scan}_desc-denoised.json",
+        group_mask="results/quality/group_mask.nii.gz",
+        T1w=expand("results/anatomical/{anat}/{anat}_space-MNI152_desc-preproc_T1w.nii.gz", anat=of_scan("anat")),
+        GM=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-GM_probseg.nii.gz", anat=of_scan("anat")),
+        WM=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-WM_probseg.nii.gz", anat=of_scan("anat")),
+        CSF=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-CSF_probseg.nii.gz", anat=of_scan("anat")),
+        anatomical_record=expand("results/anatomical/{anat}/{anat}.json", anat=of_scan("anat")),
+    output:
+        "results/quality/{scan}.html",
+    log:
+        "results/logs/quality_page/{scan}.log",
+    benchmark:
+        "results/benchmarks/quality_page/{scan}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=3000,
+    params:
+        # the decision is made here again from the same thresholds: a page does not wait for the other scans
+        settings=config["quality"],
+        minimum_dof=LEAST_DOF,
+        code=code_of("quality.pages"),
+    script:
+        "../scripts/quality_page.py"
+
+
+rule quality_cohort:
+    input:
+        measures=expand("results/quality/{scan}.json", scan=SCANS),
+        inclusion="results/quality/inclusion.tsv",
+    output:
+        "results/quality/index.html",
+    log:
+        "results/logs/quality_cohort.log",
+    benchmark:
+        "results/benchmarks/quality_cohort.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=500,
+    params:
+        settings=config["quality"],
+        minimum_dof=LEAST_DOF,
+        title=config["report"]["title"],
+        code=code_of("quality.pages"),
+    script:
+        "../scripts/quality_cohort.py"

@@ -12,6 +12,7 @@ rule report_page:
                 "audit",
                 "timing",
                 "cohort_table",
+                "motion",
                 "component_stability",
             ),
         ),
@@ -23,7 +24,7 @@ rule report_page:
         expand("results/functional/{scan}/{scan}.json", scan=SCANS),
         expand("results/functional/{scan}/{scan}_desc-denoised.json", scan=SCANS),
         expand("results/quality/{scan}.json", scan=SCANS),
-        expand("results/quality/{scan}_{kind}.png", scan=SCANS, kind=("registration", "motion")),
+        ancient(expand("results/quality/{page}.html", page=["index", *SCANS])),  # linked, not read
         expand("results/group_ica/participants/{participant}_reduced.json", participant=PARTICIPANTS),
         expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
         expand(
@@ -48,7 +49,7 @@ rule report_page:
             "participants": PARTICIPANTS,
             "classifications": CLASSIFICATIONS,
             "order": ORDERS[0],
-            "minimum_dof": max(ORDERS) + 10,
+            "minimum_dof": LEAST_DOF,
         },
         code=code_of("report"),
     script:

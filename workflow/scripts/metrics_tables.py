@@ -1,4 +1,4 @@
-"""The tables of the cohort, of the computing time and of the components' stability over folds."""
+"""The tables of the cohort, of motion by group, of the computing time and of the components' stability over folds."""
 
 from restresponse.adapter import job
 

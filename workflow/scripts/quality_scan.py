@@ -1,4 +1,4 @@
-"""Measure the quality of one scan and draw its figures."""
+"""Measure the quality of one scan."""
 
 from restresponse.adapter import job  # first: sets one BLAS thread
 

@@ -1,6 +1,6 @@
-"""Confounds of one scan: head motion, framewise displacement, DVARS, global signal and aCompCor.
+"""Confounds of one scan: head motion, framewise displacement, DVARS, mean signals, aCompCor and slow cosines.
 
-Columns carry fMRIPrep's names, so that a table made by fMRIPrep can take this one's place. Everything comes from the
+Columns carry the names of fMRIPrep's files, so that either table can take the other's place. Everything comes from the
 image before smoothing.
 """
 
@@ -19,9 +19,29 @@ if TYPE_CHECKING:
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS = 50.0  # mm, of the sphere on which Power et al. measure a rotation
 DVARS_SCALE = 1000.0  # the brain's median after scaling, so that DVARS compares between scans
+HIGH_PASS = 128.0  # s, longest period that the cosine columns leave in, as in fMRIPrep and SPM
 LEAST_VOXELS = 30  # of a tissue mask: three times the components taken from it
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the fallback without erosion
 _CHUNK = 20_000  # voxels at a time
+_EXPANSIONS = (
+    ("_derivative1_power2", "; first difference, squared"),
+    ("_derivative1", "; first difference"),
+    ("_power2", "; squared"),
+)
+_DESCRIPTIONS = {
+    "framewise_displacement": (
+        "sum of the absolute changes of the six parameters, rotations on a sphere of 50 mm (Power 2012)",
+        "mm",
+    ),
+    "dvars": (
+        "root mean square over the brain of the change from the volume before, the brain's median scaled to 1000",
+        "arbitrary",
+    ),
+    "std_dvars": ("DVARS over what the voxels' spread and autocorrelation predict: 1 in a quiet scan", "no unit"),
+    "global_signal": ("mean of the brain", "arbitrary"),
+    "white_matter": ("mean of the white-matter mask", "arbitrary"),
+    "csf": ("mean of the cerebrospinal-fluid mask", "arbitrary"),
+}
 
 
 def eroded_tissue_masks(gm: np.ndarray, wm: np.ndarray, csf: np.ndarray, brain: np.ndarray) -> dict[str, Any]:
@@ -94,9 +114,11 @@ def confounds(
     Returns
     -------
     pandas.DataFrame
-        The six motion parameters with `_derivative1`, `_power2` and `_derivative1_power2`, `framewise_displacement`
-        (mm), `dvars` (of the image scaled to a brain median of 1000), `std_dvars`, `global_signal`, `w_comp_cor_00` ..
-        and `c_comp_cor_00` .. (unit norm; the largest loading is positive).
+        The six motion parameters, `global_signal`, `white_matter` and `csf`, each with `_derivative1`, `_power2` and
+        `_derivative1_power2`; `framewise_displacement` (mm), `dvars` (of the image scaled to a brain median of 1000),
+        `std_dvars`; `w_comp_cor_00` .., `c_comp_cor_00` .. and, of both masks together, `a_comp_cor_00` .. (unit norm;
+        the largest loading is positive); `cosine00` .. (unit norm, periods above 128 s). Its `attrs["components"]` has
+        the singular value and the share of variance of each component, for `column_facts`.
 
     Raises
     ------
@@ -118,49 +140,51 @@ def confounds(
         )
     columns: dict[str, np.ndarray] = {}
     for name, values in zip(MOTION, motion.T, strict=True):
-        difference = _difference(values)
-        columns |= {name: values, f"{name}_derivative1": difference}
-        columns |= {f"{name}_power2": values**2, f"{name}_derivative1_power2": difference**2}
+        columns |= _expanded(name, values)
     columns["framewise_displacement"] = framewise_displacement(motion)
     brain = _varying(image, masks["brain"], "brain")
     columns["dvars"], columns["std_dvars"] = dvars(brain)
-    columns["global_signal"] = brain.mean(axis=0, dtype=np.float64)
+    columns |= _expanded("global_signal", brain.mean(axis=0, dtype=np.float64))
     del brain
-    for tissue, prefix in (("WM", "w_comp_cor"), ("CSF", "c_comp_cor")):
-        components = principal_components(_varying(image, masks[tissue], tissue), n_components)
-        columns |= {f"{prefix}_{number:02d}": component for number, component in enumerate(components)}
-    return pd.DataFrame(columns)
+    grams, variance = {}, {}
+    for tissue, name in (("WM", "white_matter"), ("CSF", "csf")):
+        series = _varying(image, masks[tissue], tissue)
+        columns |= _expanded(name, series.mean(axis=0, dtype=np.float64))
+        grams[tissue] = _gram(series)
+    grams["combined"] = grams["WM"] + grams["CSF"]  # the masks share no voxel
+    for mask, prefix in (("WM", "w_comp_cor"), ("CSF", "c_comp_cor"), ("combined", "a_comp_cor")):
+        components, values, shares = _leading(grams[mask], n_components)
+        for number, component in enumerate(components):
+            columns[f"{prefix}_{number:02d}"] = component
+            variance[f"{prefix}_{number:02d}"] = {
+                "Method": "aCompCor",
+                "Mask": mask,
+                "Retained": True,
+                "SingularValue": float(values[number]),
+                "VarianceExplained": float(shares[number]),
+                "CumulativeVarianceExplained": float(shares[: number + 1].sum()),
+            }
+    columns |= {f"cosine{number:02d}": wave for number, wave in enumerate(slow_cosines(len(motion), repetition_time))}
+    table = pd.DataFrame(columns)
+    table.attrs["components"] = variance
+    return table
 
 
-def column_facts(table: pandas.DataFrame, masks: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    """Description of each column of the confounds table, as a BIDS sidecar has it."""
-    described = {}
-    for name in table.columns:
-        if name.startswith("trans"):
-            text, unit = "translation of the grid's centre, RAS axes", "mm"
-        elif name.startswith("rot"):
-            text, unit = "rotation about the grid's centre, right-handed about the RAS axis, R = R_z R_y R_x", "rad"
-        elif name == "framewise_displacement":
-            text, unit = (
-                "sum of the absolute changes of the six parameters, rotations on a sphere of 50 mm (Power 2012)",
-                "mm",
-            )
-        elif name.startswith("w_comp_cor"):
-            text, unit = f"aCompCor of white matter; {masks.get('WM', '')}", "arbitrary"
-        elif name.startswith("c_comp_cor"):
-            text, unit = f"aCompCor of cerebrospinal fluid; {masks.get('CSF', '')}", "arbitrary"
-        else:
-            text, unit = name.replace("_", " "), "arbitrary"
-        for ending, more in (
-            ("derivative1_power2", "; first difference, squared"),
-            ("derivative1", "; first difference"),
-            ("power2", "; squared"),
-        ):
-            if name.endswith(ending):
-                text += more
-                break
-        described[name] = {"Description": text, "Units": unit}
-    return described
+def column_facts(table: pandas.DataFrame, masks: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What each column of `confounds` is, as the JSON beside a BIDS-derivatives table has it.
+
+    `Description` and `Units`; of means `Method`; of components fMRIPrep's `Method`, `Mask` (WM, CSF or combined),
+    `Retained`, `SingularValue`, `VarianceExplained` and `CumulativeVarianceExplained`. `masks` has a sentence for `WM` and
+    `CSF` on how each mask was made.
+    """
+    return {name: _facts(name, table, masks) for name in table.columns}
+
+
+def slow_cosines(n_scans: int, repetition_time: float) -> np.ndarray:
+    """Discrete cosines with periods above 128 s: (n, n_scans), orthonormal rows, slowest first."""
+    number = np.arange(1, n_scans)
+    number = number[number / (2 * n_scans * repetition_time) < 1 / HIGH_PASS]
+    return np.cos(np.pi * np.outer(number, np.arange(n_scans) + 0.5) / n_scans) * np.sqrt(2 / n_scans)
 
 
 def framewise_displacement(motion: np.ndarray) -> np.ndarray:
@@ -201,6 +225,11 @@ def principal_components(series: np.ndarray, n_components: int) -> np.ndarray:
     `series` is (n_voxels, n_scans). `n_found` is the least of `n_components` and the rank. The sign makes the largest
     loading positive.
     """
+    return _leading(_gram(series), n_components)[0]
+
+
+def _gram(series: np.ndarray) -> np.ndarray:
+    """Products (n_scans, n_scans) of the detrended series of unit norm, summed over voxels."""
     n_voxels, n_scans = series.shape
     trend = np.linalg.qr(np.column_stack([np.ones(n_scans), np.linspace(-1, 1, n_scans)]))[0]
     gram = np.zeros((n_scans, n_scans))
@@ -211,12 +240,59 @@ def principal_components(series: np.ndarray, n_components: int) -> np.ndarray:
         norm = np.sqrt((part**2).sum(axis=1))
         part = part[norm > 1e-6 * size] / norm[norm > 1e-6 * size, None]  # what is left of a straight line is rounding
         gram += part.T @ part
+    return gram
+
+
+def _leading(gram: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leading eigenvectors (n_found, n_scans) of a Gram matrix, their singular values and shares of the variance."""
     values, vectors = np.linalg.eigh(gram)
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
     found = int(min(n_components, (values > 1e-10 * max(values[0], 1e-300)).sum()))
     components = vectors[:, :found].T.copy()
     largest = np.abs(components).argmax(axis=1)
-    return components * np.sign(components[np.arange(found), largest])[:, None]
+    components *= np.sign(components[np.arange(found), largest])[:, None]
+    return components, np.sqrt(values[:found]), values[:found] / max(values.sum(), 1e-300)
+
+
+def _expanded(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """A column with its first difference and the squares of both."""
+    difference = _difference(values)
+    return {
+        name: values,
+        f"{name}_derivative1": difference,
+        f"{name}_power2": values**2,
+        f"{name}_derivative1_power2": difference**2,
+    }
+
+
+def _facts(name: str, table: pandas.DataFrame, masks: Mapping[str, str]) -> dict[str, Any]:
+    stem, ending = name, ""
+    for suffix, words in _EXPANSIONS:
+        if name.endswith(suffix):
+            stem, ending = name.removesuffix(suffix), words
+            break
+    if stem.startswith("trans"):
+        text, unit = "translation of the grid's centre, RAS axes", "mm"
+    elif stem.startswith("rot"):
+        text, unit = "rotation about the grid's centre, right-handed about the RAS axis, R = R_z R_y R_x", "rad"
+    elif "_comp_cor_" in stem:
+        tissues = {"w": ("WM",), "c": ("CSF",), "a": ("WM", "CSF")}[stem[0]]
+        text = "principal component of detrended, variance-normalised voxels; " + "; ".join(
+            masks.get(tissue, tissue) for tissue in tissues
+        )
+        unit = "arbitrary"
+    elif stem.startswith("cosine"):
+        period = f"2/{int(stem.removeprefix('cosine')) + 1}"
+        text, unit = (
+            f"discrete cosine with a period of {period} of the scan's length (above {HIGH_PASS:g} s)",
+            "arbitrary",
+        )
+    else:
+        text, unit = _DESCRIPTIONS.get(stem, (stem.replace("_", " "), "arbitrary"))
+    facts: dict[str, Any] = {"Description": text + ending, "Units": f"{unit}^2" if "squared" in ending else unit}
+    if name in ("global_signal", "white_matter", "csf"):
+        facts["Method"] = "Mean"
+    return facts | table.attrs.get("components", {}).get(name, {})
 
 
 def _difference(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_image, write_json, writing
+from restresponse.files import read_json, read_table, write_image, write_json, write_table, write_text
 from restresponse.functional.confounds import MOTION
 from restresponse.provenance import versions
 
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 _CHUNK = 10_000  # voxels at a time
 _DEPENDENT = 1e-8  # a regressor of unit norm with less than this left is a combination of the others
+_COLUMNS: dict[str, tuple[str, ...]] = {  # part of the denoising -> how its columns' names begin
+    "motion": ("trans_", "rot_"),
+    "white_matter": ("w_comp_cor",),
+    "csf": ("c_comp_cor",),
+    "linear_trend": ("linear_trend",),
+    "outlier_volumes": ("motion_outlier",),
+}
+PARTS = ("mean", "bandpass", *_COLUMNS)
 _ROUNDING = 1e-7  # of a voxel's size: a residual below this is float32's rounding and becomes zero
 
 
@@ -52,8 +60,9 @@ def outlier_volumes(table: pandas.DataFrame, displacement: float | None, global_
 def regressors(table: pandas.DataFrame, settings: Mapping[str, Any]) -> pandas.DataFrame:
     """The confounds that `settings` (the config's `functional.denoising`) name, one row a volume; what is missing is 0.
 
-    Fewer aCompCor components than asked are taken as they are; none at all, or another missing column, is an
-    ``InputError``. A column without one value (motion that is not known) is left out.
+    Columns have fMRIPrep's names, `motion_outlier00` .. for the outlier volumes too, and `linear_trend`. Fewer aCompCor
+    components than asked are taken as they are; none at all, or another missing column, is an ``InputError``. A column
+    without one value (motion that is not known) is left out.
     """
     import pandas as pd
 
@@ -74,8 +83,9 @@ def regressors(table: pandas.DataFrame, settings: Mapping[str, Any]) -> pandas.D
         chosen |= {name: _column(table, name) for name in names}
     if settings["detrend"]:
         chosen["linear_trend"] = np.linspace(-1, 1, len(table))
-    for volume in outlier_volumes(table, settings["outlier_displacement"], settings["outlier_global_signal"]):
-        chosen[f"outlier_{volume:04d}"] = (np.arange(len(table)) == volume).astype(float)
+    outliers = outlier_volumes(table, settings["outlier_displacement"], settings["outlier_global_signal"])
+    for number, volume in enumerate(outliers):
+        chosen[f"motion_outlier{number:02d}"] = (np.arange(len(table)) == volume).astype(float)
     return pd.DataFrame(chosen, index=range(len(table))).dropna(axis=1, how="all").fillna(0.0)
 
 
@@ -118,6 +128,24 @@ def degrees_of_freedom(table: pandas.DataFrame, repetition_time: float, settings
     _, band = _band(len(table), repetition_time, settings["bandpass_low"], settings["bandpass_high"])
     taken = _range(band.T @ _unit_columns(regressors(table, settings).to_numpy())).shape[1]
     return band.shape[1], band.shape[1] - taken
+
+
+def dof_costs(table: pandas.DataFrame, repetition_time: float, settings: Mapping[str, Any]) -> dict[str, int]:
+    """Degrees of freedom that each part of the denoising costs, in the order of `PARTS`; n_scans less all is the residue.
+
+    A dimension that two parts share (a drift that the filter takes and that the motion follows) is counted for the first
+    of them: the filter comes first, so the others' costs are what they take of the band.
+    """
+    outside, band = _band(len(table), repetition_time, settings["bandpass_low"], settings["bandpass_high"])
+    design = regressors(table, settings)
+    part_of = {name: next(part for part, start in _COLUMNS.items() if name.startswith(start)) for name in design}
+    costs = {"mean": 1, "bandpass": outside.shape[1] - 1}
+    taken = 0
+    for place, part in enumerate(_COLUMNS, start=1):
+        so_far = [name for name in design if part_of[name] in tuple(_COLUMNS)[:place]]
+        rank = _range(band.T @ _unit_columns(design[so_far].to_numpy())).shape[1]
+        costs[part], taken = rank - taken, rank
+    return costs
 
 
 def denoise(series: np.ndarray, basis: np.ndarray | tuple[np.ndarray, ...]) -> np.ndarray:
@@ -165,15 +193,17 @@ def denoise_scan(
     record: str | Path,
     denoised: str | Path,
     denoised_record: str | Path,
+    design: str | Path,
+    design_facts: str | Path,
     *,
     scan: str,
     repetition_time: float,
     settings: Mapping[str, Any],
 ) -> None:
-    """Denoise one scan: preprocessed image, confounds and record in; denoised image and its record out.
+    """Denoise one scan: preprocessed image, confounds and record in; denoised image, its record and its regressors out.
 
     A scan whose record says that it failed, or that leaves no degree of freedom, gets a record of status `failed` with
-    the reason and an image of zero bytes.
+    the reason and an image of zero bytes. `design` is the TSV of the regressors, `design_facts` the JSON beside it.
     """
     import nibabel as nib
 
@@ -183,21 +213,24 @@ def denoise_scan(
         if before.get("status") == "failed" or Path(image).stat().st_size == 0:
             raise InputError(before.get("reason") or "preprocessing failed without a reason")
         table = read_table(confounds)
-        design = regressors(table, settings)
+        chosen = regressors(table, settings)
         outliers = outlier_volumes(table, settings["outlier_displacement"], settings["outlier_global_signal"])
         dof_bandpass, dof_residual = degrees_of_freedom(table, float(repetition_time), settings)
         content |= {
-            "regressors": list(design.columns),
+            "regressors": list(chosen.columns),
             "n_volumes": len(table),
             "n_outliers": len(outliers),
             "outlier_volumes": outliers,
             "dof_bandpass": dof_bandpass,
+            "dof_cost": dof_costs(table, float(repetition_time), settings),
             "dof_residual": dof_residual,
         }
+        write_table(design, chosen)
+        write_json(design_facts, _design_facts(chosen, outliers, settings))
         if dof_residual <= 0:
             raise InputError(
                 f"no degree of freedom is left after denoising: the band holds {dof_bandpass} dimensions of "
-                f"{len(table)} volumes and {design.shape[1]} regressors ({len(outliers)} of them outlier volumes) take "
+                f"{len(table)} volumes and {chosen.shape[1]} regressors ({len(outliers)} of them outlier volumes) take "
                 "all; expected a longer scan, less motion or fewer regressors (functional.denoising)"
             )
         source = nib.load(image)
@@ -209,10 +242,11 @@ def denoise_scan(
             )
         content["n_voxels"] = denoise_image(data, projection(table, float(repetition_time), settings))
         write_image(denoised, data, source.affine, repetition_time=float(repetition_time))
-        content |= {"status": "done", "reason": None, "methods": [_sentence(design, content)]}
+        content |= {"status": "done", "reason": None, "methods": [_sentence(chosen, content)]}
     except InputError as error:
-        with writing(denoised) as temporary:
-            temporary.touch()
+        write_text(denoised, "")
+        for path in () if "regressors" in content else (design, design_facts):
+            write_text(path, "")
         content |= {"status": "failed", "reason": str(error)}
     write_json(denoised_record, {**content, "versions": versions()})
 
@@ -246,6 +280,24 @@ def _range(design: np.ndarray) -> np.ndarray:
     return vectors[:, values > _DEPENDENT]
 
 
+def _design_facts(
+    design: pandas.DataFrame, outliers: np.ndarray, settings: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """What each regressor is; what is not in the confounds table itself is described."""
+    facts: dict[str, dict[str, Any]] = {
+        name: {"Description": "column of the confounds table; what is missing there is 0"} for name in design.columns
+    }
+    if "linear_trend" in facts:
+        facts["linear_trend"] = {"Description": "straight line from -1 to 1 over the scan"}
+    for number, volume in enumerate(outliers):
+        facts[f"motion_outlier{number:02d}"] = {
+            "Description": f"1 at volume {volume} (counted from 0), 0 elsewhere",
+            "FramewiseDisplacementThreshold": settings["outlier_displacement"],
+            "GlobalSignalThreshold": settings["outlier_global_signal"],
+        }
+    return facts
+
+
 def _column(table: pandas.DataFrame, name: str) -> np.ndarray:
     if name not in table.columns:
         raise InputError(
@@ -257,7 +309,9 @@ def _column(table: pandas.DataFrame, name: str) -> np.ndarray:
 
 def _sentence(design: pandas.DataFrame, content: Mapping[str, Any]) -> str:
     settings = content["settings"]
-    white, fluid, outliers = (sum(c.startswith(p) for c in design.columns) for p in ("w_comp", "c_comp", "outlier_"))
+    white, fluid, outliers = (
+        sum(c.startswith(p) for c in design.columns) for p in ("w_comp", "c_comp", "motion_outlier")
+    )
     parts = []
     if white or fluid:
         parts.append(f"{white} white-matter and {fluid} CSF components (aCompCor)")

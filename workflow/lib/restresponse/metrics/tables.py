@@ -1,4 +1,4 @@
-"""The tables of one job: characteristics of the cohort, computing time, stability of the components over folds."""
+"""The tables of one job: the cohort, motion by group, computing time, stability of the components over folds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from restresponse.metrics.characteristics import write_cohort_table
+from restresponse.metrics.motion import write_motion
 from restresponse.metrics.stability import write_stability
 from restresponse.metrics.timing import write_timing
 
@@ -24,19 +25,23 @@ def write_tables(
     classifications: Sequence[tuple[str, str, str, str]],
     folds: Sequence[str],
     characteristics: Sequence[str],
+    confidence: float,
     cohort_table: str | Path,
+    motion: str | Path,
     timing: str | Path,
     component_stability: str | Path,
 ) -> None:
-    """Write the three tables; lists of files follow `scans`, `classifications` and `folds`."""
+    """Write the four tables; lists of files follow `scans`, `classifications` and `folds`."""
+    measures = dict(zip(scans, quality, strict=True))
     write_cohort_table(
         participants=participants,
         labels=labels,
-        quality=dict(zip(scans, quality, strict=True)),
+        quality=measures,
         inclusion=inclusion,
         characteristics=characteristics,
         cohort_table=cohort_table,
     )
+    write_motion(labels=labels, inclusion=inclusion, quality=measures, confidence=confidence, motion=motion)
     write_timing(sidecars=dict(zip(map(tuple, classifications), models, strict=True)), timing=timing)
     write_stability(
         reference=reference,

@@ -12,12 +12,17 @@ from restresponse.files import read_json, write_table
 SET_ASIDE = "set aside in the config (dataset.set_aside)"
 
 # measure, threshold's key, whether the threshold is the greatest or the least allowed, words, unit
-_LIMITS = (
+LIMITS = (
     ("mean_framewise_displacement", "maximum_mean_displacement", "above", "mean framewise displacement", " mm"),
     ("coverage", "minimum_coverage", "below", "share of the template's brain with signal", ""),
     ("overlap", "minimum_overlap", "below", "overlap (Dice) of its brain mask with the template's brain", ""),
     ("dof_residual", "minimum_dof", "below", "residual degrees of freedom", ""),
 )
+
+
+def limits_of(settings: Mapping[str, Any], minimum_dof: int) -> dict[str, Any]:
+    """The config's section `quality` with a number for `minimum_dof`: its own, or else the one given."""
+    return {**settings, "minimum_dof": minimum_dof if settings["minimum_dof"] is None else settings["minimum_dof"]}
 
 
 def reasons_against(measures: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
@@ -34,7 +39,7 @@ def reasons_against(measures: Mapping[str, Any], settings: Mapping[str, Any]) ->
     if measures["failed"]:
         return [" ".join(str(measures["failed"]).split())]
     reasons = []
-    for measure, key, side, words, unit in _LIMITS:
+    for measure, key, side, words, unit in LIMITS:
         limit, value = settings[key], measures.get(measure)
         if limit is None or (value is None and measure in measures.get("unknown", {})):
             continue
@@ -50,7 +55,7 @@ def not_judged(measures: Mapping[str, Any], settings: Mapping[str, Any]) -> list
     unknown = {} if measures["failed"] else measures.get("unknown", {})
     return [
         f"{words} is not known ({unknown[measure]}) and was not judged (quality.{key})"
-        for measure, key, _, words, _ in _LIMITS
+        for measure, key, _, words, _ in LIMITS
         if settings[key] is not None and measures.get(measure) is None and measure in unknown
     ]
 
@@ -76,8 +81,7 @@ def decide_inclusion(
     """
     import pandas as pd
 
-    least = minimum_dof if settings["minimum_dof"] is None else settings["minimum_dof"]
-    limits = {**settings, "minimum_dof": least}
+    limits = limits_of(settings, minimum_dof)
     rows = [(scan, participant, False, SET_ASIDE) for scan, participant in set_aside]
     for path in measures:
         found = read_json(path)

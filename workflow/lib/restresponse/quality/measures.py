@@ -31,6 +31,27 @@ MEASURES = (
 )
 
 
+def read_series(path: str | Path) -> tuple[np.ndarray, float, float]:
+    """A 4D image as stored (n_x, n_y, n_z, n_scans), with the slope and the intercept that make its values."""
+    import nibabel as nib
+
+    proxy = nib.load(path).dataobj
+    return np.asanyarray(proxy.get_unscaled()), float(proxy.slope), float(proxy.inter)
+
+
+def moments(series: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation in time, each (n_x, n_y, n_z) float64, one volume at a time: no copy of the series."""
+    n_scans = series.shape[3]
+    mean = np.zeros(series.shape[:3])
+    for volume in range(n_scans):
+        mean += series[..., volume]
+    mean /= n_scans
+    squares = np.zeros_like(mean)
+    for volume in range(n_scans):
+        squares += (series[..., volume] - mean) ** 2
+    return slope * mean + intercept, abs(slope) * np.sqrt(squares / n_scans)
+
+
 def signal_mask(mean: np.ndarray, brain: np.ndarray) -> np.ndarray:
     """Voxels of the brain in which a scan has signal: its mean in time is above a fifth of the brain's median.
 
@@ -80,13 +101,11 @@ def measure_scan(
     denoised_record: str | Path,
     group_mask: str | Path,
     measures: str | Path,
-    registration: str | Path,
-    motion: str | Path,
     *,
     scan: str,
     participant: str,
 ) -> None:
-    """Measure one scan and draw its two figures.
+    """Measure one scan.
 
     Parameters
     ----------
@@ -97,12 +116,9 @@ def measure_scan(
     group_mask : the template's brain on the grid
     measures : JSON to write: every measure of `MEASURES` (null where it could not be taken), `unknown`, why, where nobody can
         know it, and `failed`, the reason or null
-    registration, motion : PNG figures to write; of a failed scan they show the reason
     scan, participant : names for the record
     """
     import nibabel as nib
-
-    from restresponse.quality.figures import draw_failure, draw_motion, draw_registration
 
     before, denoised = read_json(record), read_json(denoised_record)
     content: dict[str, Any] = {"scan": scan, "participant_id": participant, "status": "done", "failed": None}
@@ -114,17 +130,16 @@ def measure_scan(
             raise InputError(before.get("reason") or "preprocessing failed without a reason")
         brain = np.asarray(nib.load(group_mask).dataobj) > 0
         own = np.asarray(nib.load(own_mask).dataobj) > 0
-        series = np.asarray(nib.load(image).dataobj, dtype=np.float32)
+        series, slope, intercept = read_series(image)
         table = read_table(confounds)
         if series.shape[:3] != brain.shape or own.shape != brain.shape:
             raise InputError(
                 f"the image is {series.shape} and its mask {own.shape}; expected the grid {brain.shape}: "
                 f"remove results/functional/{scan} and run again"
             )
-        mean, deviation = series.mean(axis=3, dtype=np.float64), series.std(axis=3, dtype=np.float64)
-        signal = signal_mask(
-            deviation if "tsnr" in unknown else mean, brain
-        )  # a scan without a mean in time still varies
+        mean, deviation = moments(series, slope, intercept)
+        # a scan without a mean in time still varies
+        signal = signal_mask(deviation if "tsnr" in unknown else mean, brain)
         content |= motion_measures(table)
         content |= {
             "n_volumes": series.shape[3],
@@ -132,12 +147,8 @@ def measure_scan(
             "coverage": float(signal.sum() / brain.sum()),
             "overlap": dice(own, brain),
         }
-        draw_registration(registration, mean, brain, own, title=scan)
-        draw_motion(motion, table, series[signal], denoised.get("outlier_volumes", []), title=scan)
         if denoised.get("status") == "failed":
             content |= {"status": "failed", "failed": denoised.get("reason")}
     except InputError as error:
         content |= {"status": "failed", "failed": str(error)}
-        draw_failure(registration, title=scan, reason=str(error))
-        draw_failure(motion, title=scan, reason=str(error))
     write_json(measures, content)

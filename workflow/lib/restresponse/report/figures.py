@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +20,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY, INK = "#8a8a8a", "#222222"
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "D", "s", "^")
-_WIDEST = 760  # pixels of an image taken over from another stage
 
 
 def data_uri(figure: Figure, dpi: int = 110) -> str:
@@ -29,18 +27,6 @@ def data_uri(figure: Figure, dpi: int = 110) -> str:
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def photo_uri(path: str | Path) -> str:
-    """An image file as a JPEG data URI of at most `_WIDEST` pixels."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-        small.thumbnail((_WIDEST, _WIDEST))
-        stream = io.BytesIO()
-        small.save(stream, format="JPEG", quality=72, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def quality_figure(scans: pandas.DataFrame, limits: Mapping[str, float | None]) -> str:

@@ -14,6 +14,7 @@ from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
 from restresponse.metrics.collect import CONSTANT
 from restresponse.provenance import versions
 from restresponse.report import figures
+from restresponse.report.group_motion import motion_rows, motion_sentences
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
 from restresponse.report.summary import span, verdict
@@ -134,6 +135,7 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
                 "scan": row.scan,
                 "participant": row.participant_id,
                 "used": bool(kept),
+                "measured": row.scan in measures,
                 "reason": note,
                 **measures.get(row.scan, {}),
             }
@@ -152,7 +154,7 @@ def scan_measures(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def quality(run: Run) -> dict[str, Any]:
-    """The figure of all scans against the limits, and each scan's own figures where they exist."""
+    """The figure of all scans against the limits, and how motion compares between the groups."""
     import pandas as pd
 
     inclusion = run.table("quality/inclusion.tsv").set_index("scan")["included"].astype(str).str.lower() == "true"
@@ -170,13 +172,17 @@ def quality(run: Run) -> dict[str, Any]:
             for scan, found in measured.items()
         ]
     )
-    pictures = []
-    for scan in run.scans:
-        found = [run.results / f"quality/{scan}_{kind}.png" for kind in ("registration", "motion")]
-        images = [figures.photo_uri(path) for path in found if path.is_file() and path.stat().st_size]
-        if images:
-            pictures.append({"scan": scan, "used": bool(inclusion[scan]), "images": images})
-    return {"figure": figures.quality_figure(table, limits), "limits": limits, "scans": pictures}
+    return {"figure": figures.quality_figure(table, limits), "limits": limits, "motion": motion(run)}
+
+
+def motion(run: Run) -> dict[str, Any]:
+    """The comparison of motion between responders and non-responders: sentences and rows of the table."""
+    table = run.table("metrics/motion.tsv")
+    return {
+        "sentences": motion_sentences(table, run.config["metrics"]["confidence"]),
+        "rows": motion_rows(table),
+        "confidence": f"{run.config['metrics']['confidence']:.0%} interval",
+    }
 
 
 def folds(run: Run, predictions: pandas.DataFrame) -> list[dict[str, Any]]:
