@@ -18,7 +18,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 
-SHIPPED = ("embedded",)
+SHIPPED = ("embedded", "fsl")
 TISSUES = ("GM", "WM", "CSF")
 
 
@@ -227,4 +227,9 @@ def engine(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -
         )
     if name == "embedded":
         from restresponse.engines.embedded import Embedded as chosen
+    elif name == "fsl":
+        from restresponse.engines import fsl_installation
+        from restresponse.engines.fsl import Fsl as chosen
+
+        fsl_installation.check()
     return chosen(folder, settings)

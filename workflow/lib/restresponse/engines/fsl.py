@@ -1,0 +1,391 @@
+"""The engine on FSL: slicetimer, MCFLIRT, BET, FAST, FLIRT with boundary-based registration, FNIRT, FUGUE, applywarp.
+
+One series is interpolated once: applywarp takes one of MCFLIRT's matrices for each volume and one field that holds
+distortion, coregistration, affine and warp. Everything that leaves the engine is in the house's format, so that the other
+engines can go on from it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from restresponse import grid
+from restresponse.engines import (
+    Distortion,
+    Engine,
+    EngineFailure,
+    Normalisation,
+    PhaseEncoding,
+    Realignment,
+    fsl_installation,
+    fsl_transforms,
+    warps,
+)
+from restresponse.engines import fsl_interfaces as programs
+from restresponse.engines import motion as moving
+from restresponse.engines.masks import dice
+from restresponse.errors import InputError
+
+_TEMPLATE_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found and kept
+_TEMPLATE_SCALE = 10_000  # of the template's intensities, 0 to 1 as nilearn has them: FSL's programs expect an image's range
+_FAST_CLASSES = ("CSF", "GM", "WM")  # of a T1w image, from dark to bright
+_MOST_FAST_STEPS = 20  # that nipype's interface passes on
+_REFERENCE_MARGIN = 3  # voxels around the template's brain in which FNIRT compares
+_LEAST_OVERLAP = 0.5  # Dice of the two brains below which coregistration has failed
+_LOST = 0.05  # of that Dice: a boundary-based registration that loses more has left the brain
+_FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
+# FSL's own configuration T1_2_MNI152_2mm, with 4.5 mm made 5 (nipype's interface wants whole numbers)
+_FNIRT = {
+    "subsampling_scheme": [4, 4, 2, 2, 1, 1],
+    "max_nonlin_iter": [5, 5, 5, 5, 5, 10],
+    "in_fwhm": [8, 6, 5, 5, 3, 2],
+    "ref_fwhm": [8, 6, 5, 4, 2, 0],
+    "regularization_lambda": [300.0, 150.0, 100.0, 50.0, 40.0, 30.0],
+    "regularization_model": "bending_energy",
+    "apply_intensity_mapping": [1, 1, 1, 1, 1, 0],
+    "intensity_mapping_model": "global_non_linear_with_bias",
+    "intensity_mapping_order": 5,
+    "biasfield_resolution": (50, 50, 50),
+    "bias_regularization_lambda": 10000.0,
+    "warp_resolution": (10, 10, 10),
+}
+
+
+class Fsl(Engine):
+    """Preprocessing with FSL."""
+
+    name = "fsl"
+
+    def brain_extract(self, t1w: Path) -> Path:
+        method = "The brain was extracted from the T1w image with BET (FSL), its centre estimated robustly."
+        inputs = {"robust": True, "frac": 0.5}
+        with self._step("brain extraction", "BET", inputs, method) as facts:
+            found = self._run(
+                programs.BET, "bet_mask.nii", in_file=self._name(t1w), out_file="bet.nii", mask=True, **inputs
+            )
+            return self._mask(found, "brain_mask.nii", facts, "BET found no brain in the T1w image")
+
+    def bias_correct(self, t1w: Path, brain_mask: Path) -> Path:
+        method = "The T1w image was corrected for intensity non-uniformity with FAST (FSL)."
+        inputs = {"number_classes": 3, "img_type": 1, "no_pve": True}
+        with self._step("bias correction", "FAST", inputs, method):
+            brain = self._masked(t1w, brain_mask, "T1w_brain.nii")
+            names = {"in_files": [self._name(brain)], "out_basename": "bias", "output_biasfield": True}
+            field = self._read(self._run(programs.FAST, "bias_bias.nii", **names, **inputs))
+            image = self._read(t1w)
+            flat = np.divide(image, field, out=image.copy(), where=field > 0)  # outside the brain the field is not known
+            return self._write("T1w_flat.nii", flat, nib.load(t1w).affine)
+
+    def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
+        nonlinear = bool(self.settings.get("nonlinear", True))
+        method = "The brain was normalised to MNI152 (2009a symmetric, as distributed with nilearn) by FLIRT's affine"
+        method += " and FNIRT's non-linear registration (FSL)." if nonlinear else " (FSL)."
+        with self._step("normalisation", "FLIRT, FNIRT" if nonlinear else "FLIRT", {"nonlinear": nonlinear}, method):
+            brain = self._masked(t1w, brain_mask, "T1w_brain.nii")
+            shape, affine = grid.grid(_TEMPLATE_VOXEL)
+            within = grid.template_image("brain", _TEMPLATE_VOXEL) >= 0.5
+            template = grid.template_image("T1w", _TEMPLATE_VOXEL) * within * _TEMPLATE_SCALE
+            reference = self._write("template_brain.nii", template.astype(np.float32), affine)
+            linear = self._run(
+                programs.FLIRT, "affine.flirt", in_file=self._name(brain), reference=reference.name, dof=12,
+                out_matrix_file="affine.flirt", out_file="T1w_affine.nii",
+            )  # fmt: skip
+            source, target = self._frame(t1w), self._frame(reference)
+            matrix = np.linalg.inv(fsl_transforms.world_matrix(_matrix(linear), source, target))
+            np.savetxt(self.folder / "T1w.mat", matrix, fmt="%.10f")
+            if nonlinear:
+                from scipy import ndimage
+
+                # the brains have no skull, so that where one ends counts: no masking of zeros, but of what is far away
+                near = ndimage.binary_dilation(within, iterations=_REFERENCE_MARGIN)
+                self._write("template_near.nii", near.astype(np.uint8), affine)
+                field = self._run(
+                    programs.FNIRT, "fnirt_field.nii", in_file=self._name(brain), ref_file=reference.name,
+                    affine_file=linear.name, refmask_file="template_near.nii", apply_refmask=[1] * 6,
+                    skip_implicit_ref_masking=True, skip_implicit_in_masking=True, fieldcoeff_file="fnirt_coefficients.nii",
+                    field_file="fnirt_field.nii", warped_file="fnirt_T1w.nii", log_file="fnirt.log", **_FNIRT,
+                )  # fmt: skip
+                points = fsl_transforms.points_of_field(self._read(field), affine, source, target)
+                displacements = fsl_transforms.displacements_of_points(points, affine, matrix)
+            else:
+                displacements = np.zeros((*shape, 3), np.float32)
+            if not np.isfinite(displacements).all():
+                raise EngineFailure("FNIRT gave a field that is not a number everywhere: look at the T1w and its brain mask")
+            return Normalisation(self.folder / "T1w.mat", self._write_vectors("warp.nii", displacements, affine))
+
+    def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
+        method = "Grey matter, white matter and cerebrospinal fluid were segmented with FAST (FSL), as partial volumes."
+        inputs = {"number_classes": 3, "img_type": 1, "no_bias": True, "iters_afterbias": min(iterations, _MOST_FAST_STEPS)}
+        with self._step("segmentation", "FAST", inputs, method) as facts:
+            brain = self._masked(t1w, brain_mask, "T1w_brain.nii")
+            names = {"in_files": [self._name(brain)], "out_basename": "tissue"}
+            self._run(programs.FAST, "tissue_pve_2.nii", **names, **inputs)
+            image, paths = nib.load(t1w), {}
+            for number, tissue in enumerate(_FAST_CLASSES):
+                part = np.clip(self._read(f"tissue_pve_{number}.nii"), 0, 1)
+                if not (part > 0.5).any():
+                    raise EngineFailure(f"FAST found no {tissue} in the T1w image: look at the image and its brain mask")
+                facts[f"{tissue}_ml"] = round(float(part.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
+                paths[tissue] = self._write(f"{tissue}.nii", part, image.affine)
+            return paths
+
+    def to_template(self, image: Path, normalisation: Normalisation) -> Path:
+        shape, affine = grid.grid(_TEMPLATE_VOXEL)
+        name = f"template_{self._name(image)}"
+        self._write("grid2.nii", np.zeros(shape, np.uint8), affine)
+        field = self._field("field2.nii", _TEMPLATE_VOXEL, normalisation, self._frame(image), np.eye(4))
+        return self._run(
+            programs.ApplyWarp, name, in_file=self._name(image), ref_file="grid2.nii", field_file=field.name,
+            relwarp=True, interp="trilinear", datatype="float", out_file=name,
+        )  # fmt: skip
+
+    def slice_timing(self, bold: Path, times: list[float], repetition_time: float) -> Path:
+        inputs = {"reference": repetition_time / 2, "times": list(times)}
+        method = (
+            "Slice timing was corrected by sinc interpolation of each slice's series to the middle of the repetition time "
+            "(slicetimer, FSL)."
+        )
+        with self._step("slice timing", "slicetimer", inputs, method):
+            # in repetition times; slicetimer reads a slice's series at t + shift
+            shifts = 0.5 - np.asarray(times, float) / repetition_time
+            np.savetxt(self.folder / "slices.txt", shifts, fmt="%.8f")
+            return self._run(
+                programs.SliceTimer, "timed.nii", in_file=self._name(bold), out_file="timed.nii",
+                custom_timings="slices.txt", time_repetition=float(repetition_time), slice_direction=3,
+            )  # fmt: skip
+
+    def realign(self, bold: Path) -> Realignment:
+        method = (
+            "Head motion was estimated by rigid registration of each volume with MCFLIRT (FSL), first to the middle volume, "
+            "then to the mean of the volumes so aligned."
+        )
+        inputs = {"reference": "mean of volumes aligned to the middle one", "dof": 6, "cost": "normcorr"}
+        with self._step("realignment", "MCFLIRT", inputs, method):
+            image = nib.load(bold)
+            names = {"in_file": self._name(bold), "dof": 6, "cost": "normcorr"}
+            middle = image.shape[3] // 2
+            self._run(programs.MCFLIRT, "moved.nii", out_file="moved", ref_vol=middle, **names)
+            self._run(programs.Mean, "mean.nii", in_file="moved.nii", out_file="mean.nii", output_datatype="float")
+            self._run(
+                programs.MCFLIRT, "realigned.nii", out_file="realigned", ref_file="mean.nii", save_mats=True, **names
+            )
+            files = [self.folder / "realigned.mat" / f"MAT_{number:04d}" for number in range(image.shape[3])]
+            lost = [file.name for file in files if not file.is_file()]
+            if lost:
+                raise EngineFailure(f"FSL's mcflirt wrote no matrix for {len(lost)} of {len(files)} volumes: {lost[0]}")
+            stack = np.stack([_matrix(file) for file in files])
+            if not np.isfinite(stack).all():
+                raise EngineFailure("realignment gave motion that is not a number: look at the scan's volumes")
+            transforms = self.folder / "motion.mat"
+            np.savetxt(transforms, stack.reshape(-1, 4), fmt="%.10f")
+            for name in ("moved.nii", "realigned.nii"):  # as large as the series; the matrices are what is used
+                (self.folder / name).unlink()
+            reference = self._write("reference.nii", self._read("mean.nii"), image.affine)
+            matrices = fsl_transforms.motion_matrices(stack, self._frame(bold))
+            centre = warps.world_of((np.array(image.shape[:3])[None] - 1) / 2, image.affine)[0]
+            return Realignment(reference, moving.parameters_of(matrices, centre), transforms)
+
+    def functional_mask(self, reference: Path) -> Path:
+        method = "A brain mask was made from the EPI reference with BET in its functional mode (FSL)."
+        with self._step("functional mask", "BET", {"functional": True}, method) as facts:
+            found = self._run(
+                programs.BET, "epi_mask.nii", in_file=self._name(reference), out_file="epi.nii", mask=True, functional=True
+            )
+            return self._mask(found, "reference_mask.nii", facts, "BET found no brain in the EPI reference")
+
+    def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        method = (
+            "The EPI reference was registered to the T1w image by a rigid transform, with FLIRT's boundary-based cost on "
+            "FAST's white matter (FSL)."
+        )
+        inputs = {"cost": "bbr", "degrees_of_freedom": 6, "start": "FLIRT, correlation ratio, 6 degrees of freedom"}
+        with self._step("coregistration", "FLIRT", inputs, method) as facts:
+            brain = self._masked(t1w, brain_mask, "fixed.nii")
+            white = self.folder / "fixed_seg_2.nii"
+            if not white.exists():  # the corrected reference is registered to the same T1w
+                self._run(
+                    programs.FAST, white.name, in_files=[brain.name], out_basename="fixed", number_classes=3, img_type=1,
+                    no_bias=True, no_pve=True, segments=True,
+                )  # fmt: skip
+            moved = self._masked(reference, reference_mask, "moving.nii")
+            name = reference.stem
+            start = self._run(
+                programs.FLIRT, f"{name}_start.flirt", in_file=moved.name, reference=brain.name, dof=6,
+                out_matrix_file=f"{name}_start.flirt", out_file="start.nii",
+            )  # fmt: skip
+            bound = self._run(
+                programs.FLIRT, f"{name}_bbr.flirt", in_file=self._name(reference), reference=self._name(t1w), dof=6,
+                cost="bbr", wm_seg=white.name, in_matrix_file=start.name, schedule=str(fsl_installation.schedule()),
+                out_matrix_file=f"{name}_bbr.flirt", out_file="bbr.nii",
+            )  # fmt: skip
+            frames = self._frame(reference), self._frame(t1w)
+            found = [fsl_transforms.world_matrix(_matrix(file), *frames) for file in (start, bound)]
+            overlaps = [self._overlap(reference_mask, brain_mask, matrix) for matrix in found]
+            facts["overlap_start"], facts["overlap"] = (round(value, 3) for value in overlaps)
+            chosen = 1 if overlaps[1] > overlaps[0] - _LOST else 0
+            facts["taken"] = ("start", "bbr")[chosen]
+            if overlaps[chosen] < _LEAST_OVERLAP:
+                raise EngineFailure(
+                    f"coregistration failed: the EPI's brain overlaps the T1w's by a Dice of {overlaps[chosen]:.2f}; expected "
+                    f"more than {_LEAST_OVERLAP}: look at both images and at the positions in their headers"
+                )
+            path = self.folder / f"{name}_coregistration.mat"
+            np.savetxt(path, np.linalg.inv(found[chosen]), fmt="%.10f")
+            return path
+
+    def unwarp_by_field(
+        self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
+    ) -> Distortion | None:
+        if phase.readout is None:
+            raise InputError(
+                "the total readout time of the scan is not known, and FUGUE needs it; expected TotalReadoutTime (s) in the "
+                "scan's sidecar: add it, or set functional.unwarp to none"
+            )
+        image = nib.load(realignment.reference)
+        echo_spacing = phase.readout / (image.shape[phase.axis] - 1)  # s, as BIDS defines the total readout time
+        direction = fsl_transforms.direction(phase.axis, phase.sign, image.affine)
+        inputs = {"dwell_time": echo_spacing, "unwarp_direction": direction}
+        method = "Susceptibility distortion was corrected with the field map in FUGUE (FSL)."
+        with self._step("unwarping", "FUGUE", inputs, method):
+            self._write("fieldmap.nii", self._read(hertz) * np.float32(2 * np.pi), image.affine)  # rad/s
+            shifted = self._run(
+                programs.FUGUE, "fugue_shift.nii", in_file=self._name(realignment.reference), fmap_in_file="fieldmap.nii",
+                shift_out_file="fugue_shift.nii", save_unmasked_shift=True, unwarped_file="fugue_reference.nii", **inputs,
+            )  # fmt: skip
+            shift = self._write("shift.nii", phase.sign * self._read(shifted), image.affine)
+            reference = self._write("reference_unwarped.nii", self._read("fugue_reference.nii"), image.affine)
+            return Distortion(reference, shift, phase.axis)
+
+    def resample(
+        self,
+        bold: Path,
+        realignment: Realignment | None,
+        coregistration: Path,
+        normalisation: Normalisation,
+        voxel_size: float,
+        distortion: Distortion | None = None,
+    ) -> Path:
+        shape, affine = grid.grid(voxel_size)
+        self._write("grid.nii", np.zeros(shape, np.uint8), affine)
+        field = self._field("grid_field.nii", voxel_size, normalisation, self._frame(bold), np.loadtxt(coregistration))
+        if distortion is not None:
+            image = nib.load(distortion.shift)
+            sign = fsl_transforms.shift_sign(distortion.axis, image.affine)
+            self._write("shiftmap.nii", sign * self._read(distortion.shift), image.affine)
+            field = self._run(
+                programs.ConvertWarp, "grid_field_shifted.nii", reference="grid.nii", shift_in_file="shiftmap.nii",
+                shift_direction="xyz"[distortion.axis], warp1=field.name, relwarp=True, out_relwarp=True,
+                out_file="grid_field_shifted.nii",
+            )  # fmt: skip
+        name = "resampled.nii" if realignment else "resampled_still.nii"
+        names: dict[str, Any] = {
+            "in_file": self._name(bold), "ref_file": "grid.nii", "field_file": field.name, "relwarp": True,
+            "datatype": "float", "out_file": name,
+        }  # fmt: skip
+        if realignment is None:
+            return self._run(programs.ApplyWarp, name, interp="trilinear", **names)
+        inputs = {"voxel_size": voxel_size, "interpolation": "cubic B-spline"}
+        parts = "Motion, distortion" if distortion else "Motion"
+        method = (
+            f"{parts}, coregistration, affine and warp were applied in one interpolation (applywarp's cubic spline, FSL) onto "
+            f"a grid of {voxel_size:g} mm in MNI space."
+        )
+        with self._step("resampling", "applywarp", inputs, method):
+            return self._run(
+                programs.ApplyWarp, name, interp="spline", premat=self._name(realignment.transforms), **names
+            )
+
+    def smooth(self, series: Path, fwhm: float) -> Path:
+        method = f"The images were smoothed with a Gaussian kernel of {fwhm:g} mm full width at half maximum (fslmaths, FSL)."
+        with self._step("smoothing", "fslmaths", {"fwhm": fwhm}, method):
+            return self._run(
+                programs.Smooth, "smooth.nii", in_file=self._name(series), sigma=fwhm / _FULL_WIDTH,
+                out_file="smooth.nii", output_datatype="float",
+            )  # fmt: skip
+
+    @cached_property
+    def _version(self) -> str | None:
+        return fsl_installation.version()
+
+    def _step(self, step: str, tool: str, parameters: dict[str, Any], method: str) -> Any:
+        return self.step(step, f"FSL {tool}", self._version, dict(parameters), method)
+
+    def _run(self, program: type, target: str, **inputs: Any) -> Path:
+        """Run one of FSL's programs in the working folder; the path of `target`, which it writes."""
+        return programs.run(programs.built(program, self.folder, **inputs), self.folder, target)
+
+    def _field(
+        self, name: str, voxel_size: float, normalisation: Normalisation, source: np.ndarray, onward: np.ndarray
+    ) -> Path:
+        """FSL's field on a grid in MNI space, to the image of frame `source`; `onward`: from the T1w's world to that image's."""
+        shape, affine = grid.grid(voxel_size)
+        fine_shape, fine = grid.grid(_TEMPLATE_VOXEL)
+        if normalisation.warp is None:
+            displacements = np.zeros((*fine_shape, 3), np.float32)
+        else:
+            image = nib.load(normalisation.warp)
+            displacements, fine = warps.field_of(np.asarray(image.dataobj, np.float32)), image.affine
+        matrix = onward @ np.loadtxt(normalisation.affine)
+        points = fsl_transforms.normalised_points(shape, affine, matrix, displacements, fine)
+        target = fsl_transforms.frame_of(shape, (voxel_size,) * 3, affine)
+        image = nib.Nifti1Image(fsl_transforms.field_of_points(points, affine, source, target), affine)
+        image.header["intent_code"] = 2006  # FSL_FNIRT_DISPLACEMENT_FIELD: relative, in mm
+        image.to_filename(self.folder / name)
+        return self.folder / name
+
+    def _frame(self, image: Path) -> np.ndarray:
+        """FSL's scaled voxels of an image to its world."""
+        loaded = nib.load(image)
+        return fsl_transforms.frame_of(loaded.shape, loaded.header.get_zooms(), loaded.affine)
+
+    def _mask(self, found: Path, name: str, facts: dict[str, Any], problem: str) -> Path:
+        """A mask that BET wrote, as the house keeps masks."""
+        image = nib.load(found)
+        mask = np.asarray(image.dataobj) > 0.5
+        if not mask.any():
+            raise EngineFailure(f"{problem}: look at the image and at its orientation")
+        facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
+        return self._write(name, mask.astype(np.uint8), image.affine)
+
+    def _masked(self, image: Path, mask: Path, name: str) -> Path:
+        return self._write(name, self._read(image) * (self._read(mask) > 0), nib.load(image).affine)
+
+    def _overlap(self, moved_mask: Path, fixed_mask: Path, matrix: np.ndarray) -> float:
+        """Dice of two masks after `matrix`, from the world of the first to that of the second."""
+        from scipy import ndimage
+
+        moved, fixed = nib.load(moved_mask), nib.load(fixed_mask)
+        through = np.linalg.inv(moved.affine) @ np.linalg.inv(matrix) @ fixed.affine
+        data = np.asarray(moved.dataobj, np.float32)
+        onto = ndimage.affine_transform(data, through[:3, :3], through[:3, 3], output_shape=fixed.shape[:3], order=1)
+        return dice(onto > 0.5, np.asarray(fixed.dataobj) > 0)
+
+    def _name(self, path: Path) -> str:
+        """The name of a file of the working folder; a file from elsewhere is an error of the program."""
+        return str(Path(path).relative_to(self.folder))
+
+    def _read(self, path: Path | str) -> np.ndarray:
+        return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
+
+    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
+        image = nib.Nifti1Image(data, affine)
+        image.header.set_xyzt_units("mm", "sec")
+        image.to_filename(self.folder / name)
+        return self.folder / name
+
+    def _write_vectors(self, name: str, field: np.ndarray, affine: np.ndarray) -> Path:
+        image = nib.Nifti1Image(warps.displacements_of(field), affine)
+        image.header.set_intent("vector")
+        image.header.set_xyzt_units("mm", "sec")
+        image.to_filename(self.folder / name)
+        return self.folder / name
+
+
+def _matrix(path: Path) -> np.ndarray:
+    """A matrix (4, 4) as FSL's programs write it."""
+    return np.loadtxt(path).reshape(4, 4)
