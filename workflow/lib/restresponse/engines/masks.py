@@ -90,6 +90,20 @@ def threshold_between(image: np.ndarray) -> float:
     return float(edges[1:][np.nanargmax(between)])
 
 
+def widened(mask: np.ndarray, other: np.ndarray, reach: float, voxel_size: np.ndarray) -> np.ndarray:
+    """A mask and what of another lies within `reach` mm of it; (n_x, n_y, n_z) bool arrays, voxel size in mm."""
+    return mask | (other & (_distance(~mask, voxel_size) < reach))
+
+
+def window(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
+    """The box around a mask with a margin in voxels, inside the image."""
+    bounds = []
+    for axis, edge in enumerate(np.broadcast_to(margin, (3,))):
+        index = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        bounds.append(slice(max(0, int(index[0] - edge)), min(mask.shape[axis], int(index[-1] + edge + 1))))
+    return tuple(bounds)
+
+
 def dice(first: np.ndarray, second: np.ndarray) -> float:
     """Dice coefficient of two masks; 0 where both are empty."""
     first, second = np.asarray(first, bool), np.asarray(second, bool)
