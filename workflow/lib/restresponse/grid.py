@@ -51,10 +51,8 @@ def template_maps(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     maps = []
     for name in names:
         file = "t1" if name == "brain" else {"T1w": "t1", "GM": "gm", "WM": "wm"}[name]
-        image = nib.as_closest_canonical(
-            nib.load(_template_folder() / f"mni_icbm152_{file}_tal_nlin_sym_09a_converted.nii.gz")
-        )
-        data = np.asarray(image.dataobj, np.float32)
+        image = nib.load(_template_folder() / f"mni_icbm152_{file}_tal_nlin_sym_09a_converted.nii.gz")
+        data = np.asarray(image.dataobj.get_unscaled()).astype(np.float32)  # bytes in RAS order, of no offset
         data /= data.max()
         # 0.2 is nilearn's own threshold of its brain mask
         maps.append((data > 0.2).astype(np.float32) if name == "brain" else data)

@@ -122,6 +122,8 @@ class Embedded(Engine):
             "Grey matter, white matter and cerebrospinal fluid were segmented by expectation maximisation over pure and "
             "mixed voxels, with the template's tissue maps, brought back to the T1w image, as priors."
         )
+        from scipy import ndimage
+
         inputs = {"iterations": iterations}
         with self.step("segmentation", "restresponse", __version__, inputs, method) as facts:
             image = nib.load(t1w)
@@ -130,21 +132,24 @@ class Embedded(Engine):
             window = masking.window(mask, np.ceil(_RIM / zooms).astype(int) + 1)
             corner = image.affine.copy()
             corner[:3, 3] = warps.world_of(np.array([[part.start for part in window]], float), image.affine)[0]
+            near = masking.around(mask[window], _RIM, zooms)
+            points = warps.template_places(
+                near, corner, np.loadtxt(normalisation.affine), self._field(normalisation), self._affine
+            )
             maps, affine = grid.template_maps(("GM", "WM", "brain"))
-            gm, wm, brain = warps.onto(
-                maps, affine, mask[window].shape, corner, np.loadtxt(normalisation.affine), self._field(normalisation),
-                self._affine,
-            )  # fmt: skip
+            places = warps.world_of(points, np.linalg.inv(affine).astype(np.float32)).T
+            gm, wm, brain = (ndimage.map_coordinates(one, places, order=1) for one in maps)
             # the first mask has lost some of the fluid around the brain; the registered template gives it back
-            inside = masking.widened(mask[window], brain > 0.5, _RIM, zooms)
-            priors = tissue_maps.template_priors(gm[inside], wm[inside], brain[inside])
+            kept = mask[window][near] | (brain > 0.5)
+            near[near], gm, wm, brain = kept, gm[kept], wm[kept], brain[kept]
+            priors = tissue_maps.template_priors(gm, wm, brain)
             priors["CSF"] += 1 - sum(priors.values())
-            shares = tissue_maps.segment(self._read(t1w)[window][inside], priors, iterations)
-            shares["CSF"] *= brain[inside]  # fluid beyond the template's brain is none of the brain's
+            shares = tissue_maps.segment(self._read(t1w)[window][near], priors, iterations)
+            shares["CSF"] *= brain  # fluid beyond the template's brain is none of the brain's
             paths = {}
             for name in TISSUES:
                 whole = np.zeros(mask.shape, np.float32)
-                whole[window][inside] = shares[name]
+                whole[window][near] = shares[name]
                 paths[name] = self._write(f"{name}.nii", whole, image.affine)
                 facts[f"{name}_ml"] = round(float(whole.sum() * np.prod(zooms) / 1e3), 1)
             return paths

@@ -90,9 +90,14 @@ def threshold_between(image: np.ndarray) -> float:
     return float(edges[1:][np.nanargmax(between)])
 
 
-def widened(mask: np.ndarray, other: np.ndarray, reach: float, voxel_size: np.ndarray) -> np.ndarray:
-    """A mask and what of another lies within `reach` mm of it; (n_x, n_y, n_z) bool arrays, voxel size in mm."""
-    return mask | (other & (_distance(~mask, voxel_size) < reach))
+def around(mask: np.ndarray, reach: float, voxel_size: np.ndarray) -> np.ndarray:
+    """A mask (n_x, n_y, n_z) widened by a box of `reach` mm to each side; voxel size (3,) in mm."""
+    from scipy import ndimage
+
+    wide = mask.astype(np.uint8)
+    for axis, steps in enumerate(np.rint(reach / np.asarray(voxel_size)).astype(int)):
+        wide = ndimage.maximum_filter1d(wide, 2 * int(steps) + 1, axis=axis, mode="constant")
+    return wide > 0
 
 
 def window(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-_NODES = 4.0  # mm between the points at which the inverse of a warp is found
+_NODES = 5.0  # mm between the points at which the inverse of a warp is found
 
 
 def field_of(displacements: np.ndarray) -> np.ndarray:
@@ -43,41 +43,27 @@ def inverse_points(points: np.ndarray, affine: np.ndarray, field: np.ndarray, fi
     return found
 
 
-def onto(
-    maps: np.ndarray,
-    maps_affine: np.ndarray,
-    shape: tuple[int, int, int],
-    target_affine: np.ndarray,
-    affine: np.ndarray,
-    field: np.ndarray,
-    field_affine: np.ndarray,
+def template_places(
+    mask: np.ndarray, mask_affine: np.ndarray, affine: np.ndarray, field: np.ndarray, field_affine: np.ndarray
 ) -> np.ndarray:
-    """Maps of MNI space on a grid in the T1w's world, through the inverse of warp and affine; linear, outside is 0.
+    """Points (n, 3) in MNI space, float32, of the n voxels of a mask in the T1w's world, through the inverse of warp and affine.
 
-    The inverse is found at nodes about 4 mm apart and is linear between them: it is smooth, and finding it at every voxel
-    took ten times as long as all the rest of a segmentation.
-
-    Parameters
-    ----------
-    maps : (n_maps, n_x, n_y, n_z) float32 array, `maps_affine` its affine in MNI space
-    shape, target_affine : the grid
-    affine, field, field_affine : as for `inverse_points`
-
-    Returns
-    -------
-    (n_maps, *shape) float32 array
+    The inverse is found at nodes about 5 mm apart and is linear between them: it is smooth, and to find it at every voxel
+    took ten times as long as all the rest of a segmentation. `mask_affine`: voxel index to the T1w's world; the others as for
+    `inverse_points`.
     """
-    from scipy import ndimage
-
-    spacing = np.linalg.norm(target_affine[:3, :3], axis=0)
-    nodes = [np.linspace(0, n - 1, max(2, int(np.ceil((n - 1) * h / _NODES)) + 1)) for n, h in zip(shape, spacing)]  # noqa: B905
-    index = np.stack(np.meshgrid(*nodes, indexing="ij"), axis=-1)
-    points = inverse_points(world_of(index.reshape(-1, 3), target_affine), affine, field, field_affine)
-    places = world_of(points, np.linalg.inv(maps_affine)).astype(np.float32).T.reshape(3, *index.shape[:3])
-    for axis, length in enumerate(shape):
-        between = _between(len(nodes[axis]), length)
-        places = np.moveaxis(np.tensordot(between, places, axes=(1, axis + 1)), 0, axis + 1)
-    return np.stack([ndimage.map_coordinates(one, places, order=1) for one in maps])
+    spacing = np.linalg.norm(mask_affine[:3, :3], axis=0)
+    counts = [max(2, int(np.ceil((n - 1) * h / _NODES)) + 1) for n, h in zip(mask.shape, spacing, strict=True)]
+    lines = [np.linspace(0, n - 1, count) for n, count in zip(mask.shape, counts, strict=True)]
+    index = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
+    places = inverse_points(world_of(index, mask_affine), affine, field, field_affine).astype(np.float32)
+    found = np.empty((int(mask.sum()), 3), np.float32)
+    for k in range(3):
+        one = places[:, k].reshape(counts)
+        for axis, length in enumerate(mask.shape):
+            one = np.moveaxis(np.tensordot(_between(counts[axis], length), one, axes=(1, axis)), 0, axis)
+        found[:, k] = one[mask]
+    return found
 
 
 def _between(count: int, length: int) -> np.ndarray:
