@@ -14,7 +14,7 @@ import numpy as np
 from restresponse import grid
 from restresponse.engines import TISSUES, EngineFailure
 from restresponse.engines.masks import correlation, dice
-from restresponse.engines.reading import processing, read_raw
+from restresponse.engines.reading import header_notes, processing, read_raw
 from restresponse.files import save_image, write_image, write_text
 
 LEAST_OVERLAP = 0.5  # Dice with the template's brain below which the registration has failed
@@ -50,6 +50,7 @@ def normalise_anatomical(
 
     with processing(engine, engine_settings or {}, outputs, {"source": str(t1w)}) as (works, facts):
         data, image = read_raw(t1w, 3, "T1w")
+        facts["notes"] = header_notes(image)
         upright = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
         raw = works.folder / "T1w.nii"
         nib.Nifti1Image(np.clip(upright.get_fdata(dtype=np.float32), 0, None), upright.affine).to_filename(raw)

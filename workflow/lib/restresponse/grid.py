@@ -6,6 +6,7 @@ The template is nilearn's MNI152 (2009a symmetric, skull-stripped, 1 mm), which 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,18 +40,23 @@ def grid(voxel_size: float) -> tuple[tuple[int, int, int], np.ndarray]:
 
 def template_image(name: str, voxel_size: float) -> np.ndarray:
     """A template map (`"T1w"`, `"GM"`, `"WM"` or `"brain"`) on the grid: local means, float32 of `shape`; brain is 0 to 1."""
+    maps, affine = template_maps((name,))
+    return resample(maps[0], affine, *grid(voxel_size))
+
+
+def template_maps(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Template maps (n_names, n_x, n_y, n_z) as distributed, at 1 mm, greatest value 1, and their affine; see `template_image`."""
     import nibabel as nib
 
-    file = "t1" if name == "brain" else {"T1w": "t1", "GM": "gm", "WM": "wm"}[name]
-    image = nib.as_closest_canonical(
-        nib.load(_template_folder() / f"mni_icbm152_{file}_tal_nlin_sym_09a_converted.nii.gz")
-    )
-    data = np.asarray(image.dataobj, np.float32)
-    data /= data.max()
-    if name == "brain":
-        data = (data > 0.2).astype(np.float32)  # nilearn's own threshold of its brain mask
-    shape, affine = grid(voxel_size)
-    return resample(data, image.affine, shape, affine)
+    maps = []
+    for name in names:
+        file = "t1" if name == "brain" else {"T1w": "t1", "GM": "gm", "WM": "wm"}[name]
+        image = nib.load(_template_folder() / f"mni_icbm152_{file}_tal_nlin_sym_09a_converted.nii.gz")
+        data = np.asarray(image.dataobj.get_unscaled()).astype(np.float32)  # bytes in RAS order, of no offset
+        data /= data.max()
+        # 0.2 is nilearn's own threshold of its brain mask
+        maps.append((data > 0.2).astype(np.float32) if name == "brain" else data)
+    return np.stack(maps), image.affine
 
 
 def _template_folder() -> Path:

@@ -6,6 +6,7 @@ from one step to the next as files in the engine's own format; what other stages
 
 from __future__ import annotations
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -210,9 +211,10 @@ class Engine(ABC):
         self, step: str, tool: str, version: str | None, parameters: dict[str, Any], method: str
     ) -> Iterator[dict[str, Any]]:
         """Time a step and record it when it ends; `parameters` may grow meanwhile."""
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), sum(os.times()[:4])
         yield parameters
         self.add(step, tool, version, parameters, method, time.perf_counter() - start)
+        self.steps[-1]["cpu_seconds"] = round(sum(os.times()[:4]) - spent, 2)  # with ended children
 
 
 def engine(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -> Engine:

@@ -34,6 +34,7 @@ from restresponse.files import read_json, write_json
 REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
 _COARSE = 3.0  # mm; a T1w image of such voxels is registered at 4 mm, for the last level would follow its noise
 _MARGIN = 5  # voxels kept around the template's brain in registration
+_RIM = 3.0  # mm beyond the brain mask in which the template's brain is believed
 _LEAST_LIKENESS = 0.4  # correlation inside the brain after the affine: heads had 0.63 to 0.73, an EPI 0.28, noise 0.17
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
 _FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
@@ -100,7 +101,7 @@ class Embedded(Engine):
         with self.step("normalisation", "greedy", greedy.VERSION, inputs, method):
             brain = self._read(t1w) * (self._read(brain_mask) > 0)
             self._write("T1w_brain.nii", brain.astype(np.float32), nib.load(t1w).affine)
-            window = _window(self._template["brain"] > 0.5)
+            window = masking.window(self._template["brain"] > 0.5, _MARGIN)
             corner = self._affine.copy()
             corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], self._affine)[0]
             self._write("template_brain.nii", self._template["T1w"][window], corner)
@@ -118,30 +119,39 @@ class Embedded(Engine):
 
     def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
         method = (
-            "Grey matter, white matter and cerebrospinal fluid were segmented by expectation maximisation with the "
-            "template's tissue maps, brought back to the T1w image, as priors."
+            "Grey matter, white matter and cerebrospinal fluid were segmented by expectation maximisation over pure and "
+            "mixed voxels, with the template's tissue maps, brought back to the T1w image, as priors."
         )
+        from scipy import ndimage
+
         inputs = {"iterations": iterations}
         with self.step("segmentation", "restresponse", __version__, inputs, method) as facts:
             image = nib.load(t1w)
+            zooms = np.array(image.header.get_zooms()[:3], float)
             mask = self._read(brain_mask) > 0
-            points = warps.world_of(np.argwhere(mask).astype(float), image.affine)
-            points = warps.inverse_points(
-                points, np.loadtxt(normalisation.affine), self._field(normalisation), self._affine
+            window = masking.window(mask, np.ceil(_RIM / zooms).astype(int) + 1)
+            corner = image.affine.copy()
+            corner[:3, 3] = warps.world_of(np.array([[part.start for part in window]], float), image.affine)[0]
+            near = masking.around(mask[window], _RIM, zooms)
+            points = warps.template_places(
+                near, corner, np.loadtxt(normalisation.affine), self._field(normalisation), self._affine
             )
-            inverse = np.linalg.inv(self._affine)
-            index = warps.world_of(points, inverse).T
-            from scipy import ndimage
-
-            maps = tissue_maps.template_priors(self._template["GM"], self._template["WM"], self._template["brain"])
-            priors = {name: ndimage.map_coordinates(maps[name], index, order=1) for name in TISSUES}
-            posterior = tissue_maps.segment(self._read(t1w)[mask], priors, iterations)
+            maps, affine = grid.template_maps(("GM", "WM", "brain"))
+            places = warps.world_of(points, np.linalg.inv(affine).astype(np.float32)).T
+            gm, wm, brain = (ndimage.map_coordinates(one, places, order=1) for one in maps)
+            # the first mask has lost some of the fluid around the brain; the registered template gives it back
+            kept = mask[window][near] | (brain > 0.5)
+            near[near], gm, wm, brain = kept, gm[kept], wm[kept], brain[kept]
+            priors = tissue_maps.template_priors(gm, wm, brain)
+            priors["CSF"] += 1 - sum(priors.values())
+            shares = tissue_maps.segment(self._read(t1w)[window][near], priors, iterations)
+            shares["CSF"] *= brain  # fluid beyond the template's brain is none of the brain's
             paths = {}
             for name in TISSUES:
                 whole = np.zeros(mask.shape, np.float32)
-                whole[mask] = posterior[name]
+                whole[window][near] = shares[name]
                 paths[name] = self._write(f"{name}.nii", whole, image.affine)
-                facts[f"{name}_ml"] = round(float(whole.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
+                facts[f"{name}_ml"] = round(float(whole.sum() * np.prod(zooms) / 1e3), 1)
             return paths
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
@@ -369,13 +379,6 @@ class Embedded(Engine):
                 f"{type(interface).__name__} ended without its output {target.name}: {interface.cmdline}"
             )
         return target
-
-
-def _window(mask: np.ndarray) -> tuple[slice, ...]:
-    """The box around a mask with a margin, inside the image."""
-    index = np.argwhere(mask)
-    low, high = index.min(axis=0) - _MARGIN, index.max(axis=0) + _MARGIN + 1
-    return tuple(slice(max(0, int(a)), min(size, int(b))) for a, b, size in zip(low, high, mask.shape, strict=True))
 
 
 def _last_words(text: str) -> str:

@@ -90,6 +90,25 @@ def threshold_between(image: np.ndarray) -> float:
     return float(edges[1:][np.nanargmax(between)])
 
 
+def around(mask: np.ndarray, reach: float, voxel_size: np.ndarray) -> np.ndarray:
+    """A mask (n_x, n_y, n_z) widened by a box of `reach` mm to each side; voxel size (3,) in mm."""
+    from scipy import ndimage
+
+    wide = mask.astype(np.uint8)
+    for axis, steps in enumerate(np.rint(reach / np.asarray(voxel_size)).astype(int)):
+        wide = ndimage.maximum_filter1d(wide, 2 * int(steps) + 1, axis=axis, mode="constant")
+    return wide > 0
+
+
+def window(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
+    """The box around a mask with a margin in voxels, inside the image."""
+    bounds = []
+    for axis, edge in enumerate(np.broadcast_to(margin, (3,))):
+        index = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        bounds.append(slice(max(0, int(index[0] - edge)), min(mask.shape[axis], int(index[-1] + edge + 1))))
+    return tuple(bounds)
+
+
 def dice(first: np.ndarray, second: np.ndarray) -> float:
     """Dice coefficient of two masks; 0 where both are empty."""
     first, second = np.asarray(first, bool), np.asarray(second, bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import shutil
@@ -17,6 +18,9 @@ import numpy as np
 from restresponse.engines import Engine, EngineFailure, engine
 from restresponse.errors import InputError
 from restresponse.files import write_json, write_text
+
+_FORMS_APART = 1.0  # mm; less is rounding: a qform cannot hold shears
+_SIZES_APART = 0.02  # of a voxel's edge
 
 
 def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, Any]:
@@ -36,7 +40,8 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
     Raises
     ------
     InputError
-        Truncated or unreadable, of another dimension, all NaN, constant, or with an affine that is no affine.
+        Truncated or unreadable, of another dimension, all NaN, constant, with empty slices among others, with an affine that
+        is no affine, or with a qform that contradicts the sform in size or in left and right.
     """
     import nibabel as nib
 
@@ -57,6 +62,11 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
         raise InputError(_unreadable(path, what, error)) from error
     if dimensions == 3 and data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
+    if data.ndim == 3 and dimensions == 4:
+        raise InputError(
+            f"the {what} {path} is a single volume, of shape {image.shape}; expected a 4D series: give the right file, or set the "
+            "scan aside with dataset.set_aside"
+        )
     if data.ndim != dimensions or min(data.shape[:3]) < 4:
         raise InputError(
             f"the {what} {path} has shape {image.shape}; expected {dimensions} dimensions and at least 4 voxels along each "
@@ -68,6 +78,7 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
         )
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-6:
         raise InputError(f"the {what} {path} has an affine without volume in its header: correct the header")
+    _check_forms(image, path, what)
     finite = np.isfinite(data)
     if not finite.any():
         raise InputError(f"the {what} {path} is NaN everywhere: export it again from the scanner's images")
@@ -77,7 +88,86 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
         raise InputError(
             f"the {what} {path} is constant ({data.min():g} everywhere): export it again from the scanner's images"
         )
+    _check_slices(data, path, what)
     return data, image
+
+
+def header_notes(image: Any) -> list[str]:
+    """What a user should know of a raw image's header though it can be read: one sentence each."""
+    apart = _forms_apart(image)
+    if apart is None or apart < _FORMS_APART:
+        return []
+    return [
+        f"the sform and the qform in the header place the image up to {apart:.1f} mm apart; the sform was used: if it is not the "
+        "scanner's (a program may have written a registration there), restore it from the original"
+    ]
+
+
+def _forms_apart(image: Any) -> float | None:
+    """How far apart sform and qform place any corner of the image, mm; None where the header has not both."""
+    sform, qform = (form(coded=True)[0] for form in (image.get_sform, image.get_qform))
+    if sform is None or qform is None:
+        return None
+    ends = [(0, length - 1) for length in image.shape[:3]]
+    corners = np.array([[*corner, 1] for corner in itertools.product(*ends)], float).T
+    return float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
+
+
+def _check_forms(image: Any, path: str | Path, what: str) -> None:
+    """Raise `InputError` where sform and qform cannot both be true of one scan, wherever it lies."""
+    if not (_forms_apart(image) or 0) >= _FORMS_APART:
+        return
+    sform, qform = image.get_sform()[:3, :3], image.get_qform()[:3, :3]
+    sizes = [np.linalg.norm(form, axis=0) for form in (sform, qform)]
+    if np.abs(sizes[0] / sizes[1] - 1).max() > _SIZES_APART:
+        how = f"voxels of {_numbers(sizes[0])} mm in the sform and of {_numbers(sizes[1])} mm in the qform"
+    elif np.sign(np.linalg.det(sform)) != np.sign(np.linalg.det(qform)):
+        how = "left and right exchanged between sform and qform"
+    else:
+        return
+    raise InputError(
+        f"the header of the {what} {path} contradicts itself: {how}; expected both to say the same: convert it again from the "
+        "scanner's images, or correct the header"
+    )
+
+
+def _check_slices(data: np.ndarray, path: str | Path, what: str) -> None:
+    """Raise `InputError` where a slice, or a volume, is zero among others that are not.
+
+    Empty slices at the edges are padding; inside a head they are data that were lost.
+    """
+    series = data[..., None] if data.ndim == 3 else data
+    lost = []
+    filled = (series != 0).any(axis=(0, 1))  # (n_z, n_scans)
+    empty = np.flatnonzero(~filled.any(axis=0))
+    if len(empty):
+        lost.append(f"{len(empty)} of {series.shape[3]} volumes ({_some(empty)})")
+    inside = np.flatnonzero(filled.any(axis=1))
+    among = ~filled[inside[0] : inside[-1] + 1][:, filled.any(axis=0)]
+    if among.any():
+        slices = inside[0] + np.flatnonzero(among.any(axis=1))
+        times = f" in {int(among.any(axis=0).sum())} of {series.shape[3]} volumes" if data.ndim == 4 else ""
+        lost.append(f"{len(slices)} of {series.shape[2]} slices along k ({_some(slices)}){times}")
+    if data.ndim == 3:
+        for axis, name in ((0, "i"), (1, "j")):
+            planes = data.any(axis=tuple(other for other in range(3) if other != axis))
+            first, last = np.flatnonzero(planes)[[0, -1]]
+            holes = first + np.flatnonzero(~planes[first : last + 1])
+            if len(holes):
+                lost.append(f"{len(holes)} of {len(planes)} slices along {name} ({_some(holes)})")
+    if lost:
+        raise InputError(
+            f"the {what} {path} is zero in {' and in '.join(lost)}, counted from 0; expected data in every slice of the head: "
+            "export it again from the scanner's images, or set the scan aside with dataset.set_aside"
+        )
+
+
+def _some(numbers: np.ndarray) -> str:
+    return ", ".join(str(number) for number in numbers[:6]) + (", ..." if len(numbers) > 6 else "")
+
+
+def _numbers(sizes: np.ndarray) -> str:
+    return " x ".join(f"{size:.3g}" for size in sizes)
 
 
 @contextmanager

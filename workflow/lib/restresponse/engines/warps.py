@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_NODES = 5.0  # mm between the points at which the inverse of a warp is found
+
 
 def field_of(displacements: np.ndarray) -> np.ndarray:
     """Displacements (n_x, n_y, n_z, 3) in RAS from greedy's array (n_x, n_y, n_z, 1, 3) in LPS."""
@@ -39,6 +41,35 @@ def inverse_points(points: np.ndarray, affine: np.ndarray, field: np.ndarray, fi
     for _ in range(12):
         found = start - sample(field, field_affine, found)
     return found
+
+
+def template_places(
+    mask: np.ndarray, mask_affine: np.ndarray, affine: np.ndarray, field: np.ndarray, field_affine: np.ndarray
+) -> np.ndarray:
+    """Points (n, 3) in MNI space, float32, of the n voxels of a mask in the T1w's world, through the inverse of warp and affine.
+
+    The inverse is found at nodes about 5 mm apart and is linear between them: it is smooth, and to find it at every voxel
+    took ten times as long as all the rest of a segmentation. `mask_affine`: voxel index to the T1w's world; the others as for
+    `inverse_points`.
+    """
+    spacing = np.linalg.norm(mask_affine[:3, :3], axis=0)
+    counts = [max(2, int(np.ceil((n - 1) * h / _NODES)) + 1) for n, h in zip(mask.shape, spacing, strict=True)]
+    lines = [np.linspace(0, n - 1, count) for n, count in zip(mask.shape, counts, strict=True)]
+    index = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1).reshape(-1, 3)
+    places = inverse_points(world_of(index, mask_affine), affine, field, field_affine).astype(np.float32)
+    found = np.empty((int(mask.sum()), 3), np.float32)
+    for k in range(3):
+        one = places[:, k].reshape(counts)
+        for axis, length in enumerate(mask.shape):
+            one = np.moveaxis(np.tensordot(_between(counts[axis], length), one, axes=(1, axis)), 0, axis)
+        found[:, k] = one[mask]
+    return found
+
+
+def _between(count: int, length: int) -> np.ndarray:
+    """Weights (length, count) of linear interpolation from evenly spaced nodes onto `length` evenly spaced places."""
+    position = np.linspace(0, count - 1, length)
+    return np.clip(1 - np.abs(position[:, None] - np.arange(count)), 0, 1).astype(np.float32)
 
 
 def world_of(index: np.ndarray, affine: np.ndarray) -> np.ndarray:

@@ -1,0 +1,260 @@
+"""Accuracy, CPU time and memory of preprocessing on phantoms of the paper's size, against what was planted in them.
+
+python benchmarks/preprocessing.py FOLDER [--seeds 201 202 203] [--engines embedded] [--distortion 4] [--peer simpleitk]
+
+Makes the phantoms below FOLDER (1.8 x 1.8 x 4 mm, 120 volumes, a T1w of 0.9 mm, head motion scaled so that it reaches 3 mm or
+3 deg), preprocesses each in a process of its own, and prints a table in Markdown. What is already in FOLDER is used again,
+except the preprocessing. `--together` runs the first two seeds one after the other and then at once, and gives the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow" / "lib"))
+import restresponse.adapter  # noqa: F401  isort: skip  one BLAS thread, before numpy is loaded
+
+import numpy as np
+from preprocessing_errors import errors
+
+PARTICIPANT = "sub-01"
+LARGEST = 3.0  # mm and deg that the head's motion reaches
+REPETITION_TIME = 2.6  # s
+DENOISING = {
+    "wm_components": 5, "csf_components": 5, "motion_parameters": 12, "outlier_displacement": 0.9,
+    "outlier_global_signal": 5, "detrend": True, "bandpass_low": 0.008, "bandpass_high": 0.09, "bandpass": "simultaneous",
+}  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Make the phantoms, run the engines, print the table."""
+    given = _parser().parse_args(arguments)
+    if given.child:
+        child(Path(given.folder), given.engines[0], given.voxel_size)
+        return
+    rows: list[dict[str, str]] = []
+    folders = {seed: make(Path(given.folder), seed, given) for seed in given.seeds}
+    for engine in given.engines:
+        for seed, folder in folders.items():
+            measured = run([(folder, engine)], given.voxel_size)[0]
+            rows += rows_of(engine, seed, measured, errors(folder, folder / engine))
+    show(rows)
+    for peer in given.peer or ():
+        import preprocessing_peers
+
+        print(preprocessing_peers.compare(peer, folders[given.seeds[0]], given.engines[0]))
+    if given.together:
+        two = [(folders[seed], given.engines[0]) for seed in given.seeds[:2]]
+        alone = sum(run([one], given.voxel_size)[0]["wall"] for one in two) / 2
+        both = max(one["wall"] for one in run(two, given.voxel_size))
+        print(
+            f"\ntwo scans at once: {both:.0f} s; one alone (mean of the two): {alone:.0f} s; ratio {both / alone:.2f}"
+        )
+
+
+def make(folder: Path, seed: int, given: argparse.Namespace) -> Path:
+    """The phantom of a seed; its motion is scaled to reach `LARGEST`."""
+    from restresponse.phantom.participant import generator_of
+    from restresponse.phantom.signals import draw_motion
+
+    own = folder / f"seed-{seed}"
+    duration = given.volumes * REPETITION_TIME
+    unscaled = np.abs(draw_motion(generator_of(seed, 0, "motion"), duration, 1.0)(np.arange(0, duration, 0.2)))
+    factor = min(10.0, LARGEST / max(unscaled[:, :3].max(), np.rad2deg(unscaled[:, 3:].max())))
+    command = [
+        sys.executable,
+        "-m",
+        "restresponse.phantom",
+        str(own / "bids"),
+        "--participants",
+        "1",
+        "--responders",
+        "1",
+    ]
+    command += ["--volumes", str(given.volumes), "--repetition-time", str(REPETITION_TIME), "--seed", str(seed)]
+    command += ["--bold-voxel-size", *map(str, given.bold_voxel_size), "--t1w-voxel-size", str(given.t1w_voxel_size)]
+    command += ["--motion", f"{factor:.4f}"]
+    command += [] if given.distortion is None else ["--distortion", str(given.distortion)]
+    path = Path(__file__).resolve().parents[1] / "workflow" / "lib"
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(path)}, stdout=sys.stderr)
+    return own
+
+
+def run(works: list[tuple[Path, str]], voxel_size: float) -> list[dict[str, Any]]:
+    """Preprocess phantoms at once, each in a process of its own; seconds, memory and steps of each."""
+    started = time.perf_counter()
+    processes, peaks, walls = [], [0.0] * len(works), [0.0] * len(works)
+    for folder, engine in works:
+        command = [
+            sys.executable,
+            __file__,
+            str(folder),
+            "--child",
+            "--engines",
+            engine,
+            "--voxel-size",
+            str(voxel_size),
+        ]
+        processes.append(subprocess.Popen(command, stdout=sys.stderr))
+    watchers = [
+        threading.Thread(target=_watch, args=(process, peaks, walls, index, started))
+        for index, process in enumerate(processes)
+    ]
+    for watcher in watchers:
+        watcher.start()
+    for watcher in watchers:
+        watcher.join()
+    results = []
+    for (folder, engine), process, peak, wall in zip(works, processes, peaks, walls, strict=True):
+        if process.returncode != 0:
+            sys.exit(f"preprocessing of {folder} with {engine} ended with status {process.returncode}; see above")
+        content = json.loads((folder / engine / "measured.json").read_text())
+        results.append({**content, "peak": peak, "wall": wall})
+    return results
+
+
+def _watch(process: subprocess.Popen, peaks: list[float], walls: list[float], index: int, started: float) -> None:
+    """Greatest memory (MB) of a process and its children at one moment, looked at 50 times a second."""
+    import psutil
+
+    root = psutil.Process(process.pid)
+    while process.poll() is None:
+        total = 0
+        try:
+            for one in (root, *root.children(recursive=True)):
+                total += one.memory_info().rss
+        except psutil.Error:  # a child has ended meanwhile
+            pass
+        peaks[index] = max(peaks[index], total / 1e6)
+        time.sleep(0.02)
+    walls[index] = time.perf_counter() - started
+
+
+def child(folder: Path, engine: str, voxel_size: float) -> None:
+    """Anatomical, functional, denoising of one phantom; CPU seconds of this process and its children."""
+    from restresponse.anatomical import normalise_anatomical
+    from restresponse.files import read_json, write_json
+    from restresponse.functional.denoising import denoise_scan
+    from restresponse.functional.preprocess import preprocess_scan
+
+    own, out = folder / "bids" / PARTICIPANT, folder / engine
+    anatomical, functional, denoised = outputs(out)
+    cpu, stages = [_cpu()], ["start"]
+
+    def done(stage: str) -> None:
+        cpu.append(_cpu())
+        stages.append(stage)
+
+    done("imports")
+    normalise_anatomical(
+        own / "anat" / f"{PARTICIPANT}_T1w.nii.gz", anatomical, engine=engine, bias_correction=True,
+        segmentation_iterations=20, voxel_size=voxel_size,
+    )  # fmt: skip
+    done("anatomical")
+    stem = own / "func" / f"{PARTICIPANT}_task-rest_bold"
+    sidecar = read_json(stem.with_suffix(".json"))
+    preprocess_scan(
+        stem.with_suffix(".nii.gz"), anatomical, functional, repetition_time=sidecar["RepetitionTime"],
+        slice_times=sidecar["SliceTiming"], engine=engine, voxel_size=voxel_size, slice_timing=True, smoothing_fwhm=5,
+    )  # fmt: skip
+    done("functional")
+    denoise_scan(
+        functional["image"], functional["confounds"], functional["record"], denoised["image"], denoised["record"],
+        scan=f"{PARTICIPANT}_task-rest", repetition_time=sidecar["RepetitionTime"], settings=DENOISING,
+    )  # fmt: skip
+    done("denoising")
+    records = {"anatomical": read_json(anatomical["record"]), "functional": read_json(functional["record"])}
+    for name, record in records.items():
+        if record["status"] != "done":
+            sys.exit(f"{name} failed: {record['reason']}")
+    spent = {stage: after - before for stage, before, after in zip(stages[1:], cpu, cpu[1:], strict=False)}
+    kept = sum(path.stat().st_size for path in (functional["image"], denoised["image"]))
+    steps = {name: record["steps"] for name, record in records.items()}
+    write_json(out / "measured.json", {"cpu": spent, "cpu_all": cpu[-1], "kept_mb": kept / 1e6, "steps": steps})
+
+
+def outputs(out: Path) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path]]:
+    """Paths of what anatomical, functional and denoising write in a folder."""
+    tissues = ("GM", "WM", "CSF")
+    names = ("T1w", "brain_mask", *tissues, "warp", "T1w_MNI", *(f"{tissue}_MNI" for tissue in tissues))
+    anatomical = {name: out / f"{name}.nii.gz" for name in names}
+    anatomical |= {"affine": out / "affine.mat", "record": out / "anatomical.json"}
+    functional = {"image": out / "bold.nii.gz", "mask": out / "mask.nii.gz", "confounds": out / "confounds.tsv"}
+    functional |= {"confounds_facts": out / "confounds.json", "record": out / "functional.json"}
+    return anatomical, functional, {"image": out / "denoised.nii.gz", "record": out / "denoised.json"}
+
+
+def rows_of(engine: str, seed: int, measured: dict[str, Any], found: dict[str, str]) -> list[dict[str, str]]:
+    """Rows of the table: each step of the records, with the error that belongs to it, then the stages' CPU and the whole."""
+    rows = []
+    for stage, steps in measured["steps"].items():
+        for step in steps:
+            if step["tool"] == "none" or step["seconds"] is None:
+                continue
+            spent = f"{step['cpu_seconds']:.1f}" if step.get("cpu_seconds") is not None else ""
+            rows.append(_row(seed, engine, step["step"], found.get(step["step"], ""), spent, f"{step['seconds']:.1f}"))
+        rows.append(_row(seed, engine, f"*{stage}, with reading and writing*", "", f"{measured['cpu'][stage]:.1f}"))
+    rows.append(_row(seed, engine, "*denoising*", "", f"{measured['cpu']['denoising']:.1f}"))
+    kept = f"{measured['kept_mb']:.0f} MB kept in two series"
+    rows.append(
+        _row(
+            seed,
+            engine,
+            "**all**",
+            kept,
+            f"{measured['cpu_all']:.1f}",
+            f"{measured['wall']:.1f}",
+            f"{measured['peak']:.0f}",
+        )
+    )
+    return rows
+
+
+def _row(seed: int, engine: str, step: str, error: str, cpu: str, wall: str = "", peak: str = "") -> dict[str, str]:
+    return {
+        "step": step, "engine": engine, "seed": str(seed), "error": error, "CPU s": cpu, "wall s": wall, "peak MB": peak
+    }  # fmt: skip
+
+
+def show(rows: list[dict[str, str]]) -> None:
+    """Print rows as a table in Markdown."""
+    columns = list(rows[0])
+    print(" | ".join(["", *columns, ""]).strip())
+    print("|" + "---|" * len(columns))
+    for row in rows:
+        print(" | ".join(["", *(row[column] for column in columns), ""]).strip())
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of its ended children."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("folder", help="where phantoms and results go")
+    add("--seeds", type=int, nargs="+", default=[201, 202, 203])
+    add("--engines", nargs="+", default=["embedded"])
+    add("--volumes", type=int, default=120)
+    add("--bold-voxel-size", type=float, nargs=3, default=[1.8, 1.8, 4.0], help="mm")
+    add("--t1w-voxel-size", type=float, default=0.9, help="mm")
+    add("--voxel-size", type=float, default=2.0, help="mm, of the grid in MNI space")
+    add("--distortion", type=float, default=None, help="mm, greatest susceptibility distortion; handed to the phantom")
+    add("--peer", nargs="*", help="registration programs to compare with: simpleitk, antspyx")
+    add("--together", action="store_true", help="also time two scans at once")
+    add("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
