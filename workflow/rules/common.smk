@@ -89,4 +89,4 @@ def all_targets():
         "linear": ("predictions.tsv", "model.npz", "model.json"),
     }
     models = [folder + name for folder, kind in zip(folds, kinds) for name in files[kind]]
-    return [*models, "results/metrics/audit.tsv", "results/report/index.html"]
+    return [*models, "results/derivatives", "results/metrics/audit.tsv", "results/report/index.html"]
