@@ -80,3 +80,33 @@ def write_bids_tree(
             image.to_filename(folder / name / kind / f"{name}_{suffix}.nii.gz")
     (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+def write_derivatives_tree(
+    folder: Path, space: str, participants: int = 8, shape: tuple[int, ...] = (4, 4, 3, 40)
+) -> Path:
+    """A tree in fMRIPrep's layout and names whose images hold a header and zeros, participants.tsv in it."""
+    import nibabel as nib
+
+    folder.mkdir(parents=True)
+    (folder / "dataset_description.json").write_text(
+        json.dumps(
+            {"Name": "tree", "BIDSVersion": "1.4.0", "DatasetType": "derivative", "GeneratedBy": [{"Name": "fMRIPrep"}]}
+        )
+    )
+    rows = ["participant_id\tpain_pre\tpain_post"]
+    for index in range(1, participants + 1):
+        name = f"sub-{index:02d}"
+        rows.append(f"{name}\t8\t{2 if index % 2 else 8}")
+        func = folder / name / "func"
+        func.mkdir(parents=True)
+        stem = f"{name}_task-rest_space-{space}_res-2_desc"
+        image = nib.Nifti1Image(np.zeros(shape, np.int16), np.diag([4.0, 4.0, 4.0, 1.0]))
+        image.header.set_xyzt_units("mm", "sec")
+        image.header.set_zooms((4, 4, 4, 2.6))
+        image.to_filename(func / f"{stem}-preproc_bold.nii.gz")
+        nib.Nifti1Image(np.ones(shape[:3], np.uint8), image.affine).to_filename(func / f"{stem}-brain_mask.nii.gz")
+        table = "\n".join(["trans_x", *["0"] * shape[3]]) + "\n"
+        (func / f"{name}_task-rest_desc-confounds_timeseries.tsv").write_text(table)
+    (folder / "participants.tsv").write_text("\n".join(rows) + "\n")
+    return folder

@@ -11,7 +11,7 @@ import yaml
 from restresponse import grid
 from restresponse.files import read_json, read_table, write_image, write_json, write_table
 from restresponse.quality.group_mask import write_group_mask
-from restresponse.quality.inclusion import SET_ASIDE, decide_inclusion, reasons_against
+from restresponse.quality.inclusion import SET_ASIDE, decide_inclusion, not_judged, reasons_against
 from restresponse.quality.measures import MEASURES, dice, measure_scan, motion_measures, signal_mask, temporal_snr
 from running import ROOT
 
@@ -184,6 +184,23 @@ def test_each_measure_beyond_its_threshold_is_a_reason_that_names_both(measure_n
 def test_no_threshold_is_no_limit():
     moving = {**GOOD, "mean_framewise_displacement": 9.0}
     assert reasons_against(moving, {**LIMITS, "maximum_mean_displacement": None}) == []
+
+
+def test_what_nobody_can_know_is_no_reason_and_is_said():
+    """Images that came without head motion are not left out for it; one that could be measured and was not is."""
+    unknown = {
+        **GOOD,
+        "mean_framewise_displacement": None,
+        "unknown": {"mean_framewise_displacement": "no motion came"},
+    }
+    assert reasons_against(unknown, LIMITS) == []
+    assert not_judged(unknown, LIMITS) == [
+        "mean framewise displacement is not known (no motion came) and was not judged (quality.maximum_mean_displacement)"
+    ]
+    [reason] = reasons_against({**unknown, "coverage": None}, LIMITS)
+    assert "could not be measured (quality.minimum_coverage)" in reason
+    assert not_judged(unknown, {**LIMITS, "maximum_mean_displacement": None}) == []
+    assert not_judged(GOOD, LIMITS) == not_judged({**unknown, "failed": "cut short"}, LIMITS) == []
 
 
 def write_measures(folder, changes):

@@ -91,4 +91,4 @@ def all_targets():
     }
     models = [folder + name for folder, kind in zip(folds, kinds) for name in files[kind]]
     pages = [f"results/quality/{page}.html" for page in ("index", *SCANS)]
-    return [*models, *pages, "results/metrics/audit.tsv", "results/report/index.html"]
+    return [*models, *pages, "results/derivatives", "results/metrics/audit.tsv", "results/report/index.html"]

@@ -98,3 +98,28 @@ rule functional_denoise:
         code=code_of("functional.denoising"),
     script:
         "../scripts/functional_denoise.py"
+
+
+# The results of anatomical and functional as one BIDS derivatives dataset. It holds links to the images and not the
+# images: other rules read them where they are, under names without what a space or a session may change.
+rule functional_export:
+    input:
+        scans="results/dataset/scans.tsv",
+        records=expand("results/functional/{scan}/{scan}{ending}.json", scan=SCANS, ending=("", "_desc-denoised")),
+        anatomical=expand("results/anatomical/{anat}/{anat}.json", anat=ANATS),
+    output:
+        directory("results/derivatives"),
+    log:
+        "results/logs/functional_export.log",
+    benchmark:
+        "results/benchmarks/functional_export.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        sources={key: config["dataset"][key] for key in ("bids_dir", "derivatives")},
+        voxel_size=config["functional"]["voxel_size"],
+        code=code_of("functional.export"),
+    script:
+        "../scripts/functional_export.py"

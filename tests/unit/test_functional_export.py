@@ -1,0 +1,195 @@
+"""The results of preprocessing as a BIDS derivatives dataset: a validator accepts it, and it can be started from again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+from bids_tree import default_settings
+
+from restresponse import __version__
+from restresponse.anatomical import normalise_anatomical
+from restresponse.dataset import read_dataset, write_tables
+from restresponse.engines import TISSUES
+from restresponse.files import read_json, write_json
+from restresponse.functional.denoising import denoise_scan
+from restresponse.functional.derivatives import adopt_scan
+from restresponse.functional.export import export_derivatives
+from restresponse.functional.preprocess import preprocess_scan
+from restresponse.phantom.cohort import make_cohort
+from restresponse.phantom.settings import CohortSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+DENOISING = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())["functional"]["denoising"]
+DENOISING = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["functional"]["denoising"] | DENOISING
+VOXEL_SIZE = 6
+ENGINE = {"engine": "embedded", "voxel_size": VOXEL_SIZE}
+STANDARD = "space-MNI152NLin2009aSym_res-6"
+
+
+def functional_files(results: Path, scan: str) -> dict[str, Path]:
+    """Outputs of the rules `functional_preprocess` and `functional_adopt`."""
+    folder = results / "functional" / scan
+    names = {"image": "_space-MNI152_desc-preproc_bold.nii.gz", "mask": "_space-MNI152_desc-brain_mask.nii.gz"}
+    names |= {"confounds": "_desc-confounds_timeseries.tsv", "confounds_facts": "_desc-confounds_timeseries.json"}
+    return {key: folder / f"{scan}{ending}" for key, ending in (names | {"record": ".json"}).items()}
+
+
+def anatomical_files(results: Path, anat: str) -> dict[str, Path]:
+    """Outputs of the rule `anatomical_normalise`."""
+    names = {"T1w": "_desc-preproc_T1w.nii.gz", "brain_mask": "_desc-brain_mask.nii.gz", "record": ".json"}
+    names |= {"affine": "_from-T1w_to-MNI152_affine.mat", "warp": "_from-T1w_to-MNI152_warp.nii.gz"}
+    names |= {"T1w_MNI": "_space-MNI152_desc-preproc_T1w.nii.gz"}
+    for tissue in TISSUES:
+        names |= {
+            tissue: f"_label-{tissue}_probseg.nii.gz",
+            f"{tissue}_MNI": f"_space-MNI152_label-{tissue}_probseg.nii.gz",
+        }
+    return {key: results / "anatomical" / anat / f"{anat}{ending}" for key, ending in names.items()}
+
+
+def denoise(results: Path, row: dict) -> None:
+    files, folder = functional_files(results, row["scan"]), results / "functional" / row["scan"]
+    denoise_scan(files["image"], files["confounds"], files["record"], folder / f"{row['scan']}_space-MNI152_desc-denoised_bold.nii.gz",
+                 folder / f"{row['scan']}_desc-denoised.json", scan=row["scan"], repetition_time=row["repetition_time"], settings=DENOISING)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Path:
+    """A folder with `bids` and `results`: two phantom participants, one preprocessed for real, one recorded as failed."""
+    folder = tmp_path_factory.mktemp("export") / "study"
+    make_cohort(folder / "bids", CohortSettings(participants=2, responders=1, volumes=40, bold_voxel_size=(8.0, 8.0, 8.0), t1w_voxel_size=4.0, seed=5))  # fmt: skip
+    results, settings = folder / "results", default_settings()
+    (results / "dataset").mkdir(parents=True)
+    write_tables(folder / "bids", settings, results / "dataset/scans.tsv", results / "dataset/participants.tsv")
+    first, second = read_dataset(folder / "bids", settings).scans
+    anatomical = anatomical_files(results, first["anat"])
+    normalise_anatomical(first["t1w"], anatomical, bias_correction=False, segmentation_iterations=5, **ENGINE)
+    preprocess_scan(first["bold"], anatomical, functional_files(results, first["scan"]), slice_timing=True, smoothing_fwhm=5,
+                    repetition_time=first["repetition_time"], slice_times=first["slice_timing"], **ENGINE)  # fmt: skip
+    failed = {"status": "failed", "reason": "the T1w is constant"}
+    write_json(anatomical_files(results, second["anat"])["record"], failed)
+    preprocess_scan(second["bold"], anatomical_files(results, second["anat"]), functional_files(results, second["scan"]), slice_timing=True,
+                    smoothing_fwhm=5, repetition_time=2.6, slice_times=None, **ENGINE)  # fmt: skip
+    for row in (first, second):
+        denoise(results, row)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(study) -> Path:
+    export_derivatives(study / "results/dataset/scans.tsv", study / "results/derivatives", bids_dir=study / "bids",
+                       derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
+    return study / "results" / "derivatives"
+
+
+def issues_of(folder: Path) -> list[dict]:
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    if not validator.is_file():
+        pytest.skip(f"bids-validator-deno is not at {validator}: install envs/requirements-test.txt")
+    done = subprocess.run([validator, "--json", folder], capture_output=True, text=True, timeout=120)
+    found = json.loads(done.stdout)
+    assert found["summary"]["totalFiles"] > 5 and found["summary"]["subjects"] == ["01"]
+    return found["issues"]["issues"]
+
+
+def test_a_bids_validator_accepts_it(dataset):
+    issues = issues_of(dataset)
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    assert {issue["code"] for issue in issues} <= {"TOO_FEW_AUTHORS", "NIFTI_UNIT"}, issues
+
+
+def test_the_validator_looks_at_derivatives(dataset, tmp_path):
+    """What it must find wrong, it does: a sidecar without a required key, and a name that BIDS has not."""
+    spoilt = Path(shutil.copytree(dataset, tmp_path / "spoilt"))
+    sidecar = spoilt / f"sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.json"
+    write_json(sidecar, {key: value for key, value in read_json(sidecar).items() if key != "Resolution"})
+    (spoilt / "sub-01/func/sub-01_task-rest_smoothed.nii.gz").write_bytes(b"")
+    errors = {issue["code"] for issue in issues_of(spoilt) if issue["severity"] == "error"}
+    assert errors
+
+
+def test_it_says_what_was_made_of_what_and_how(study, dataset):
+    description = read_json(dataset / "dataset_description.json")
+    assert description["DatasetType"] == "derivative"
+    assert description["GeneratedBy"] == [{"Name": "restresponse", "Version": __version__}]
+    assert (dataset / description["DatasetLinks"]["raw"]).resolve() == (study / "bids").resolve()
+    assert [entry["URL"] for entry in description["SourceDatasets"]] == [description["DatasetLinks"]["raw"]]
+    func, anat = dataset / "sub-01/func", dataset / "sub-01/anat"
+    image = read_json(func / f"sub-01_task-rest_{STANDARD}_desc-preproc_bold.json")
+    assert image["Sources"] == [
+        "bids:raw:sub-01/func/sub-01_task-rest_bold.nii.gz",
+        "bids:raw:sub-01/anat/sub-01_T1w.nii.gz",
+    ]
+    assert (image["TaskName"], image["RepetitionTime"], image["SkullStripped"]) == ("rest", 2.6, True)
+    assert image["SliceTimingCorrected"] is True
+    steps = {step["Step"]: step for step in image["ProcessingSteps"]}
+    assert steps["smoothing"]["Parameters"] == {"fwhm": 5} and steps["realignment"]["Tool"] == "niimath"
+    denoised = read_json(func / f"sub-01_task-rest_{STANDARD}_desc-denoised_bold.json")
+    assert denoised["Denoising"]["Settings"] == DENOISING and "trans_x" in denoised["Denoising"]["Regressors"]
+    for sidecar in [*func.glob("*_desc-[!c]*.json"), *anat.glob("*.json")]:
+        for source in read_json(sidecar)["Sources"]:
+            _, name, path = source.split(":")
+            assert ((dataset if name == "" else study / "bids") / path).exists(), (sidecar, source)
+    assert read_json(anat / "sub-01_desc-preproc_T1w.json")["SkullStripped"] is False
+
+
+def test_images_are_links_that_survive_a_move_and_failed_scans_are_left_out(study, dataset, tmp_path):
+    assert not (dataset / "sub-02").exists()
+    moved = Path(shutil.copytree(study, tmp_path / "elsewhere", symlinks=True)) / "results/derivatives"
+    images = list(moved.rglob("*.nii.gz"))
+    assert len(images) == 12 and all(path.is_symlink() for path in images)
+    for path in images:
+        assert path.resolve().is_relative_to(tmp_path / "elsewhere/results")
+        assert path.with_name(path.name.replace(".nii.gz", ".json")).is_file()
+    whole = Path(shutil.copytree(dataset, tmp_path / "whole"))  # as rsync -L: files, no links
+    assert nib.load(whole / f"sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.nii.gz").shape[3] == 40
+
+
+def test_made_again_it_is_the_same_and_nothing_old_stays(study, dataset):
+    before = {path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    (dataset / "old.txt").write_text("old")
+    export_derivatives(study / "results/dataset/scans.tsv", dataset, bids_dir=study / "bids", derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
+    assert {path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
+    assert not list((study / "results").glob(".*-derivatives"))
+
+
+def test_it_can_be_started_from_again(study, dataset, tmp_path):
+    """Taken in as derivatives: the same voxels, and the dataset made of them names both programs and keeps the space."""
+    given = tmp_path / "given"
+    shutil.copytree(dataset, given)
+    settings = default_settings() | {"bids_dir": str(study / "bids"), "derivatives": str(given)}
+    found = read_dataset(study / "bids", settings)
+    assert found.origin == f"restresponse {__version__}"
+    [row] = found.scans
+    assert row["space"] == "MNI152NLin2009aSym" and row["mask"] != "n/a" and row["confounds"] != "n/a"
+    results = tmp_path / "results"
+    (results / "dataset").mkdir(parents=True)
+    write_tables(study / "bids", settings, results / "dataset/scans.tsv", results / "dataset/participants.tsv")
+    files = functional_files(results, row["scan"])
+    adopt_scan(row["bold"], files, mask=row["mask"], given_confounds=row["confounds"], space=row["space"], origin=found.origin,
+               repetition_time=row["repetition_time"], smoothing_fwhm=0, **ENGINE)  # fmt: skip
+    record = read_json(files["record"])
+    assert record["status"] == "done", record["reason"]
+    assert record["computed_confounds"] == []
+    before = functional_files(study / "results", row["scan"])
+    for key in ("image", "mask"):
+        first, second = (np.asarray(nib.load(paths[key]).dataobj) for paths in (before, files))
+        np.testing.assert_allclose(first, second, rtol=1e-3, atol=0.05)
+    denoise(results, row)
+    export_derivatives(results / "dataset/scans.tsv", results / "derivatives", bids_dir=study / "bids", derivatives=given, voxel_size=VOXEL_SIZE)  # fmt: skip
+    assert [issue for issue in issues_of(results / "derivatives") if issue["severity"] == "error"] == []
+    description = read_json(results / "derivatives/dataset_description.json")
+    assert [entry["Name"] for entry in description["GeneratedBy"]] == ["restresponse", "restresponse"]
+    assert list(description["DatasetLinks"]) == ["preprocessed"]
+    sidecar = read_json(results / f"derivatives/sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.json")
+    assert (
+        sidecar["Sources"][0] == f"bids:preprocessed:sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.nii.gz"
+    )

@@ -1,0 +1,233 @@
+"""The results of `anatomical` and `functional` as a BIDS derivatives dataset: fMRIPrep's layout and names, with sidecars.
+
+Images and tables are relative links to the files of those stages; descriptions are written here, from their records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from restresponse import __version__
+from restresponse.files import read_json, read_table, write_json, write_text
+
+TEMPLATE_SPACE = "MNI152NLin2009aSym"  # BIDS' name of nilearn's template, to which `anatomical` normalises
+BIDS_VERSION = "1.9.0"
+MISSING = "n/a"
+_IGNORED = "# of fMRIPrep's names, those that BIDS does not have yet\n*_timeseries.tsv\n*_timeseries.json\n"
+_TISSUES = ("GM", "WM", "CSF")
+_LAYOUT = """# Preprocessed resting-state fMRI
+
+Written by restresponse {version} in the layout of BIDS derivatives. Images and tables are links to the files in `../anatomical` and
+`../functional`; to take the dataset elsewhere, copy what they point to (`rsync -aL` or `cp -rL`). Scans that failed are not here:
+`../quality/inclusion.tsv` has every scan with its reason. The transforms between T1w and MNI space are in `../anatomical`.
+
+- `*_desc-preproc_bold`: in MNI space, smoothed, zero outside the template's brain
+- `*_desc-denoised_bold`: the same after denoising, mean of zero in time
+- `*_desc-brain_mask`: the brain of the scan or of the T1w image itself
+- `*_desc-confounds_timeseries`: one row a volume
+- `*_desc-preproc_T1w`, `*_probseg`: bias-corrected T1w image and tissues, as acquired and in MNI space
+
+The sidecar of an image has `Sources` (`raw` and `preprocessed` are explained by DatasetLinks in `dataset_description.json`) and the
+steps it went through with their parameters.
+"""
+
+
+def export_derivatives(
+    scans: str | Path,
+    folder: str | Path,
+    *,
+    bids_dir: str | Path | None,
+    derivatives: str | Path | None,
+    voxel_size: float,
+) -> None:
+    """Lay out `results/derivatives` from what the stages wrote beside it.
+
+    Parameters
+    ----------
+    scans : the table of scans, `results/dataset/scans.tsv`
+    folder : the dataset to make, in the results folder; it appears when it is whole
+    bids_dir, derivatives : the datasets that were read, as the config names them
+    voxel_size : of the functional grid, mm
+    """
+    folder, results = Path(folder), Path(folder).parent
+    rows = [row for row in _rows(scans) if row["set_aside"] != "True"]
+    building = results / f".{os.getpid()}-derivatives"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    try:
+        sources = _Sources(building, {"raw": bids_dir, "preprocessed": derivatives})
+        grid = {
+            "res": f"{voxel_size:g}".replace(".", "p"),
+            "Resolution": f"{voxel_size:g} mm isotropic, bounding box -90 -126 -72 to 90 90 108 mm",
+            "SpatialReference": "MNI152, ICBM 2009a nonlinear symmetric, as distributed with nilearn",
+        }
+        for row in {row["anat"]: row for row in rows if row["anat"] != MISSING}.values():
+            _export_anatomical(building, results, row, sources, grid)
+        for row in rows:
+            _export_scan(building, results, row, sources, grid)
+        write_json(building / "dataset_description.json", _description(sources))
+        write_text(building / ".bidsignore", _IGNORED)
+        write_text(building / "README.md", _LAYOUT.format(version=__version__))
+        shutil.rmtree(folder, ignore_errors=True)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+class _Sources:
+    """The datasets that were read, and files of them as BIDS URIs."""
+
+    def __init__(self, dataset: Path, folders: Mapping[str, str | Path | None]) -> None:
+        self.folders = {name: Path(folder).expanduser() for name, folder in folders.items() if folder is not None}
+        self.links = {name: Path(os.path.relpath(path, dataset)).as_posix() for name, path in self.folders.items()}
+        self.used: set[str] = set()
+
+    def uri(self, path: str) -> list[str]:
+        """`bids:raw:sub-01/…` of a file of one of the datasets, in a list; empty for `n/a`."""
+        for name, folder in self.folders.items():
+            if path != MISSING and Path(path).is_relative_to(folder):
+                self.used.add(name)
+                return [f"bids:{name}:{Path(path).relative_to(folder).as_posix()}"]
+        return []
+
+
+def _rows(scans: str | Path) -> list[dict[str, str]]:
+    with Path(scans).open(encoding="utf-8") as stream:
+        columns = tuple(stream.readline().rstrip("\n").split("\t"))
+    return read_table(scans, text_columns=columns).fillna(MISSING).to_dict("records")
+
+
+def _description(sources: _Sources) -> dict[str, Any]:
+    generated = [{"Name": "restresponse", "Version": __version__}]
+    used = [name for name in sources.folders if name in sources.used]
+    datasets = []
+    for name in used:
+        content = _read_description(sources.folders[name] / "dataset_description.json")
+        datasets.append(
+            {"URL": sources.links[name]} | ({"DOI": content["DatasetDOI"]} if content.get("DatasetDOI") else {})
+        )
+        if name == "preprocessed" and isinstance(content.get("GeneratedBy"), list):
+            generated += content["GeneratedBy"]
+    return {
+        "Name": "Resting-state fMRI preprocessed by restresponse",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": generated,
+        "SourceDatasets": datasets,
+        "DatasetLinks": {name: sources.links[name] for name in used},
+    }
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    """A dataset's description; one that is absent or damaged says nothing."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _export_anatomical(
+    dataset: Path, results: Path, row: Mapping[str, str], sources: _Sources, grid: Mapping[str, str]
+) -> None:
+    anat = row["anat"]
+    made, folder = results / "anatomical" / anat, _folder(dataset, anat, "anat")
+    record = read_json(made / f"{anat}.json")
+    if record["status"] != "done":
+        return
+    raw, own = sources.uri(row["t1w"]), _uri(dataset, folder, f"{anat}_desc-preproc_T1w.nii.gz")
+    native = {"SpatialReference": own[0]}
+    standard = {"Resolution": grid["Resolution"], "SpatialReference": grid["SpatialReference"]}
+    facts = {"SkullStripped": False, "ProcessingSteps": _steps(record)}
+    mask = {"Description": "Brain of the T1w image.", "Sources": raw, "Type": "Brain"}
+    _add(made / f"{anat}_desc-brain_mask.nii.gz", folder, f"{anat}_desc-brain_mask", mask | native)
+    for name, source, description, read, space in (
+        (anat, anat, "on its own voxels", raw, native),
+        (f"{anat}_space-{TEMPLATE_SPACE}_res-{grid['res']}", f"{anat}_space-MNI152", "in MNI space", own, standard),
+    ):
+        said = {"Description": f"T1w image without its bias field, {description}.", "Sources": read}
+        _add(made / f"{source}_desc-preproc_T1w.nii.gz", folder, f"{name}_desc-preproc_T1w", said | space | facts)
+        for tissue in _TISSUES:
+            said = {"Description": f"Probability of {tissue}, 0 to 1, {description}.", "Sources": own}
+            _add(
+                made / f"{source}_label-{tissue}_probseg.nii.gz", folder, f"{name}_label-{tissue}_probseg", said | space
+            )
+
+
+def _export_scan(
+    dataset: Path, results: Path, row: Mapping[str, str], sources: _Sources, grid: Mapping[str, str]
+) -> None:
+    scan = row["scan"]
+    made, folder = results / "functional" / scan, _folder(dataset, scan, "func")
+    record, denoised = read_json(made / f"{scan}.json"), read_json(made / f"{scan}_desc-denoised.json")
+    if record["status"] != "done":
+        return
+    own = row["space"] == MISSING
+    name = f"{scan}_space-{TEMPLATE_SPACE if own else row['space']}_res-{grid['res']}"
+    space = {
+        "Resolution": grid["Resolution"],
+        "SpatialReference": grid["SpatialReference"] if own else row["space"],
+    }
+    steps = _steps(record)
+    series = {"TaskName": row["task"], "RepetitionTime": float(row["repetition_time"]), "SkullStripped": True}
+    timed = [step["Tool"] != "none" for step in steps if step["Step"] == "slice timing"]
+    series |= {"SliceTimingCorrected": timed[0]} if timed else {}
+    read = [uri for column in ("bold", "t1w", "mask", "confounds") for uri in sources.uri(row[column])]
+    image = {"Description": "Preprocessed BOLD series, smoothed as the steps say, 0 outside the template's brain."}
+    _add(
+        made / f"{scan}_space-MNI152_desc-preproc_bold.nii.gz",
+        folder,
+        f"{name}_desc-preproc_bold",
+        image | {"Sources": read} | space | series | {"ProcessingSteps": steps},
+    )
+    mask = {"Description": "Brain of the scan itself.", "Sources": sources.uri(row["bold"]), "Type": "Brain"}
+    _add(made / f"{scan}_space-MNI152_desc-brain_mask.nii.gz", folder, f"{name}_desc-brain_mask", mask | space)
+    for table in sorted(made.glob(f"{scan}_desc-*_timeseries.*")):
+        _link(table, folder / table.name)
+    if denoised["status"] != "done":
+        return
+    taken = _uri(dataset, folder, f"{name}_desc-preproc_bold.nii.gz", f"{scan}_desc-confounds_timeseries.tsv")
+    image = {"Description": "The preprocessed series after denoising, mean of 0 in time.", "Sources": taken}
+    denoising = {
+        "Settings": denoised["settings"],
+        "Regressors": denoised["regressors"],
+        "OutlierVolumes": denoised["outlier_volumes"],
+        "ResidualDegreesOfFreedom": denoised["dof_residual"],
+    }
+    _add(
+        made / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz",
+        folder,
+        f"{name}_desc-denoised_bold",
+        image | space | series | {"Denoising": denoising},
+    )
+
+
+def _steps(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The steps of a record, without how long they took."""
+    keys = {"Step": "step", "Tool": "tool", "Version": "version", "Parameters": "parameters", "Description": "method"}
+    return [{name: step[key] for name, key in keys.items() if step[key] is not None} for step in record["steps"]]
+
+
+def _folder(dataset: Path, stem: str, kind: str) -> Path:
+    """sub-01/[ses-1/]kind of an image's name."""
+    return dataset.joinpath(*[part for part in stem.split("_") if part.startswith(("sub-", "ses-"))], kind)
+
+
+def _uri(dataset: Path, folder: Path, *names: str) -> list[str]:
+    return [f"bids::{(folder / name).relative_to(dataset).as_posix()}" for name in names]
+
+
+def _add(made: Path, folder: Path, stem: str, facts: Mapping[str, Any]) -> None:
+    """A link to an image and its sidecar."""
+    _link(made, folder / f"{stem}.nii.gz")
+    write_json(folder / f"{stem}.json", facts)
+
+
+def _link(target: Path, link: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(target, link.parent))
