@@ -83,7 +83,7 @@ def compare_groups(first: pandas.Series, second: pandas.Series, confidence: floa
     groups = [group[np.isfinite(group)] for group in groups]
     sizes = [len(group) for group in groups]
     means = [float(group.mean()) if len(group) else np.nan for group in groups]
-    deviations = [float(group.std(ddof=1)) if len(group) > 1 else np.nan for group in groups]
+    deviations = [_deviation(group) for group in groups]
     found: dict[str, float] = dict.fromkeys(COLUMNS[1:], np.nan)
     found |= {"n_responders": sizes[0], "n_nonresponders": sizes[1]}
     found |= {"mean_responders": means[0], "mean_nonresponders": means[1], "difference": means[0] - means[1]}
@@ -92,12 +92,14 @@ def compare_groups(first: pandas.Series, second: pandas.Series, confidence: floa
         test = stats.mannwhitneyu(*groups)
         found |= {"p_mannwhitney": float(test.pvalue), "auc": float(test.statistic / (sizes[0] * sizes[1]))}
     if min(sizes) >= 2 and sum(deviations) > 0:
-        welch = stats.ttest_ind(*groups, equal_var=False)
-        interval = welch.confidence_interval(confidence)
-        error = float(np.sqrt(sum(deviation**2 / size for deviation, size in zip(deviations, sizes, strict=True))))
-        found |= {"t": float(welch.statistic), "p_welch": float(welch.pvalue)}
-        found |= {"low": float(interval.low), "high": float(interval.high)}
-        found["detectable"] = error * detectable_shift(float(welch.df), 1 - confidence)
+        shares = [deviation**2 / size for deviation, size in zip(deviations, sizes, strict=True)]
+        error = float(np.sqrt(sum(shares)))
+        degrees = sum(shares) ** 2 / sum(share**2 / (size - 1) for share, size in zip(shares, sizes, strict=True))
+        half = error * float(stats.t.ppf((1 + confidence) / 2, degrees))
+        found["t"] = found["difference"] / error
+        found |= {"p_welch": float(2 * stats.t.sf(abs(found["t"]), degrees))}
+        found |= {"low": found["difference"] - half, "high": found["difference"] + half}
+        found["detectable"] = error * detectable_shift(degrees, 1 - confidence)
     return found
 
 
@@ -106,8 +108,18 @@ def detectable_shift(degrees: float, level: float, power: float = POWER) -> floa
     from scipy import optimize, stats
 
     critical = stats.t.ppf(1 - level / 2, degrees)
+    # t is (normal + shift) / root of chi-squared: averaged over its quantiles, as scipy's noncentral t is NaN far out
+    bounds = critical * np.sqrt(stats.chi2.ppf((np.arange(4000) + 0.5) / 4000, degrees) / degrees)
 
     def shortfall(shift: float) -> float:
-        return stats.nct.sf(critical, degrees, shift) + stats.nct.cdf(-critical, degrees, shift) - power
+        return float(np.mean(stats.norm.sf(bounds - shift) + stats.norm.cdf(-bounds - shift))) - power
 
-    return float(optimize.brentq(shortfall, 0.0, critical + 40.0))
+    return float(optimize.brentq(shortfall, 0.0, bounds[-1] + 10.0))
+
+
+def _deviation(group: np.ndarray) -> float:
+    """Standard deviation; exactly 0 where the numbers are the same but for rounding."""
+    if len(group) < 2:
+        return float("nan")
+    deviation = float(group.std(ddof=1))
+    return deviation if deviation > 1e-12 * float(np.abs(group).max()) else 0.0

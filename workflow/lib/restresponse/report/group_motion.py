@@ -121,7 +121,8 @@ def _mean_and_deviation(name: str, row: Mapping[str, Any], group: str) -> str:
 
 def _value(name: str, value: float, unit: str | None = None, sign: str = "") -> str:
     _, own, digits = _WORDS[name]
-    return f"{value:{sign}.{digits}f}{own if unit is None else unit}" if np.isfinite(value) else "n/a"
+    rounded = round(value, digits) + 0.0 if np.isfinite(value) else value  # never -0
+    return f"{rounded:{sign}.{digits}f}{own if unit is None else unit}" if np.isfinite(value) else "n/a"
 
 
 def _p(value: float) -> str:

@@ -1,0 +1,110 @@
+"""The confounds table can take the place of fMRIPrep's, and the JSON beside it says what each column is."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from restresponse.files import read_table, write_json, write_table
+from restresponse.functional.confounds import column_facts, confounds, slow_cosines
+
+TR, N_SCANS = 2.6, 160
+MASKS = {"WM": "white matter: eroded", "CSF": "cerebrospinal fluid: eroded"}
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """A small scan of noise with white matter and CSF in two corners: image, masks, confounds."""
+    random = np.random.default_rng(0)
+    image = (1000 + 10 * random.standard_normal((10, 10, 10, N_SCANS))).astype(np.float32)
+    motion = np.cumsum(random.standard_normal((N_SCANS, 6)) * ([0.02] * 3 + [0.0002] * 3), axis=0)
+    masks = {name: np.zeros((10, 10, 10), bool) for name in ("brain", "WM", "CSF")}
+    masks["brain"][1:-1, 1:-1, 1:-1] = True
+    masks["WM"][2:5, 2:6, 2:5], masks["CSF"][6:9, 2:6, 6:9] = True, True
+    return image, masks, confounds(image, np.eye(4), TR, motion, masks)
+
+
+def fmripreps_own_table() -> tuple[list[str], dict]:
+    """Columns and sidecar of a table that fMRIPrep 21 wrote, as nilearn ships it for its own tests."""
+    import importlib.util
+    from pathlib import Path
+
+    folder = Path(importlib.util.find_spec("nilearn").submodule_search_locations[0]) / "interfaces/fmriprep/data"
+    columns = (folder / "test-v21_desc-confounds_timeseries.tsv").read_text().split("\n", 1)[0].split("\t")
+    return columns, json.loads((folder / "test-v21_desc-confounds_timeseries.json").read_text())
+
+
+def test_every_column_but_the_temporal_compcor_and_jenkinsons_measure_is_named_as_fmriprep_names_it(scan):
+    columns, _ = fmripreps_own_table()
+    numbered = {name.rstrip("0123456789") for name in columns}
+    assert {name.rstrip("0123456789") for name in scan[2]} <= numbered
+    lacking = numbered - {name.rstrip("0123456789") for name in scan[2]}
+    assert lacking == {"csf_wm", "tcompcor", "rmsd", "t_comp_cor_", "non_steady_state_outlier", "motion_outlier"}
+
+
+def test_a_components_facts_are_fmripreps_and_are_the_singular_values_of_its_mask(scan):
+    image, masks, table = scan
+    facts = column_facts(table, MASKS)
+    _, theirs = fmripreps_own_table()
+    for name, mask in (("w_comp_cor_03", "WM"), ("c_comp_cor_00", "CSF"), ("a_comp_cor_01", "combined")):
+        assert set(theirs["a_comp_cor_00"]) <= set(facts[name])
+        assert (facts[name]["Method"], facts[name]["Retained"], facts[name]["Mask"]) == ("aCompCor", True, mask)
+    both = np.concatenate([image[masks["WM"]], image[masks["CSF"]]]).astype(float)
+    trend = np.linalg.qr(np.column_stack([np.ones(N_SCANS), np.arange(N_SCANS)]))[0]
+    both -= (both @ trend) @ trend.T
+    both /= np.linalg.norm(both, axis=1, keepdims=True)
+    values = np.linalg.svd(both, compute_uv=False)
+    assert facts["a_comp_cor_01"]["SingularValue"] == pytest.approx(values[1])
+    assert facts["a_comp_cor_01"]["VarianceExplained"] == pytest.approx(values[1] ** 2 / (values**2).sum())
+    assert facts["a_comp_cor_01"]["CumulativeVarianceExplained"] == pytest.approx(
+        (values[:2] ** 2).sum() / (values**2).sum()
+    )
+
+
+def test_means_are_those_of_their_masks_and_expanded_like_motion(scan):
+    image, masks, table = scan
+    assert table["csf"].to_numpy() == pytest.approx(image[masks["CSF"]].mean(axis=0, dtype=float))
+    assert table["white_matter_derivative1"][1:].to_numpy() == pytest.approx(np.diff(table["white_matter"]))
+    assert table["global_signal_power2"].to_numpy() == pytest.approx(table["global_signal"].to_numpy() ** 2)
+    facts = column_facts(table, MASKS)
+    assert facts["csf"]["Method"] == facts["white_matter"]["Method"] == facts["global_signal"]["Method"] == "Mean"
+    assert facts["trans_x_derivative1_power2"]["Units"] == "mm^2" and facts["rot_z_derivative1"]["Units"] == "rad"
+    assert all(fact["Description"] and fact["Units"] for fact in facts.values()) and set(facts) == set(table)
+
+
+def test_cosines_are_the_orthonormal_ones_slower_than_128_seconds(scan):
+    waves = slow_cosines(N_SCANS, TR)
+    assert len(waves) == int(2 * N_SCANS * TR / 128) == 6
+    assert waves @ waves.T == pytest.approx(np.eye(6), abs=1e-12) and np.abs(waves.sum(axis=1)).max() < 1e-10
+    assert scan[2]["cosine05"].to_numpy() == pytest.approx(waves[5])
+    assert slow_cosines(20, 2.0).shape == (0, 20)  # 40 s hold none
+
+
+def test_nilearns_reader_of_fmriprep_finds_what_it_looks_for(scan, tmp_path):
+    from nilearn.interfaces.fmriprep import load_confounds
+
+    stem = "sub-01_task-rest_"
+    table = scan[2]
+    write_table(tmp_path / f"{stem}desc-confounds_timeseries.tsv", table)
+    write_json(tmp_path / f"{stem}desc-confounds_timeseries.json", column_facts(table, MASKS))
+    image = tmp_path / f"{stem}space-MNI152_desc-preproc_bold.nii.gz"
+    image.write_bytes(b"")
+    chosen, kept = load_confounds(
+        str(image),
+        strategy=("motion", "high_pass", "wm_csf", "global_signal", "compcor", "scrub"),
+        compcor="anat_separated",
+        n_compcor=5,
+        fd_threshold=10,
+        std_dvars_threshold=10,
+    )
+    assert kept is None and len(chosen) == N_SCANS
+    names = set(chosen.columns)
+    assert {f"{tissue}_comp_cor_{number:02d}" for tissue in "wc" for number in range(5)} <= names
+    assert {"trans_x_derivative1_power2", "csf", "white_matter", "global_signal", "cosine00"} <= names
+    combined, _ = load_confounds(str(image), strategy=("high_pass", "compcor"), compcor="anat_combined", n_compcor=6)
+    assert [name for name in combined if "comp_cor" in name] == [f"a_comp_cor_{number:02d}" for number in range(6)]
+    read = read_table(tmp_path / f"{stem}desc-confounds_timeseries.tsv")
+    pd.testing.assert_frame_equal(read, table, rtol=1e-8)
