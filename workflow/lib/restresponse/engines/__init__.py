@@ -18,7 +18,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 
-SHIPPED = ("embedded",)
+SHIPPED = ("embedded", "spm")
 TISSUES = ("GM", "WM", "CSF")
 
 
@@ -227,4 +227,6 @@ def engine(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -
         )
     if name == "embedded":
         from restresponse.engines.embedded import Embedded as chosen
+    elif name == "spm":
+        from restresponse.engines.spm import Spm as chosen
     return chosen(folder, settings)
