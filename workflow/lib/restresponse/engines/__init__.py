@@ -19,7 +19,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 
-SHIPPED = ("embedded", "fsl")
+SHIPPED = ("embedded", "spm", "fsl")
 TISSUES = ("GM", "WM", "CSF")
 
 
@@ -229,6 +229,8 @@ def engine(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -
         )
     if name == "embedded":
         from restresponse.engines.embedded import Embedded as chosen
+    elif name == "spm":
+        from restresponse.engines.spm import Spm as chosen
     elif name == "fsl":
         from restresponse.engines import fsl_installation
         from restresponse.engines.fsl import Fsl as chosen

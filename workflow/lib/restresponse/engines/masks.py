@@ -78,6 +78,16 @@ def functional_brain(image: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
     return closed
 
 
+def one_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest connected piece of a mask with its holes filled."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        raise EngineFailure("no brain was found: the mask of the brain is empty")
+    return ndimage.binary_fill_holes(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
+
+
 def threshold_between(image: np.ndarray) -> float:
     """Otsu's threshold between background and brain of an EPI image."""
     top = np.percentile(image, 99)

@@ -35,6 +35,27 @@ def from_niimath(rows: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return matrices
 
 
+def from_spm(rows: np.ndarray) -> np.ndarray:
+    """Matrices of the rows of SPM's rp_*.txt: x, y, z in mm, then pitch, roll and yaw in rad (spm_matrix).
+
+    SPM's rows take a volume's position back to the first volume's, turning about the origin of the world, left-handedly about x and z;
+    these matrices are their inverses.
+
+    Parameters
+    ----------
+    rows : (n_scans, 6) array
+
+    Returns
+    -------
+    (n_scans, 4, 4) array
+    """
+    rows = np.atleast_2d(np.asarray(rows, np.float64))
+    matrices = np.tile(np.eye(4), (len(rows), 1, 1))
+    matrices[:, :3, :3] = turn(0, -rows[:, 3]) @ turn(1, rows[:, 4]) @ turn(2, -rows[:, 5])
+    matrices[:, :3, 3] = rows[:, :3]
+    return np.linalg.inv(matrices)
+
+
 def parameters_of(matrices: np.ndarray, centre: np.ndarray) -> np.ndarray:
     """The six parameters (n_scans, 6) in mm and rad of rigid matrices (n_scans, 4, 4), see the module."""
     rotations = matrices[:, :3, :3]

@@ -1,0 +1,359 @@
+"""The engine SPM: its batches through nipype interfaces, in one folder of uncompressed copies.
+
+Any command that runs SPM's scripts will do: the standalone program, MATLAB, or one's own. Segment does bias field,
+tissues and the deformation to MNI at once; the first anatomical step runs it and the later ones hand out the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from restresponse import __version__
+from restresponse.engines import (
+    TISSUES,
+    Distortion,
+    Engine,
+    EngineFailure,
+    Normalisation,
+    PhaseEncoding,
+    Realignment,
+    deformations,
+    programs,
+    spm_batches,
+    warps,
+)
+from restresponse.engines import masks as masking
+from restresponse.engines import motion as moving
+from restresponse.errors import InputError
+
+_FAR = 25.0  # mm between the centres of two brains, above which the headers are not believed first
+_LEAST_DISK = 50e6  # bytes; a batch that failed with less than this free failed because of the disk
+_FROM_ONE = np.array([[1.0, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])  # SPM's first voxel is 1 1 1
+
+
+class Spm(Engine):
+    """Preprocessing with SPM12 or newer (Friston et al. 2007, Statistical Parametric Mapping, Academic Press).
+
+    Raises
+    ------
+    InputError
+        No command, a command that is not found, or a folder whose name MATLAB cannot read.
+    """
+
+    name = "spm"
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
+        super().__init__(folder, settings)
+        programs.spm_command(self.settings)
+        if "'" in str(self.folder):
+            raise InputError(
+                f"the folder {self.folder} has an apostrophe in its path, which ends a text in MATLAB: run the workflow in "
+                "a folder without one"
+            )
+        self._release: str | None = None
+        self._segmentation: dict[str, Path] = {}
+        self._at_template: dict[tuple[Path, Normalisation], Path] = {}
+
+    def brain_extract(self, t1w: Path) -> Path:
+        inputs = {"bias": spm_batches.BIAS, "warp": spm_batches.WARP}
+        method = (
+            "The T1w image was segmented by SPM's unified segmentation, which estimates bias field, tissues and the deformation "
+            "to MNI space together; the brain is where grey matter, white matter and cerebrospinal fluid are together more "
+            "likely than not."
+        )
+        with self._done("brain extraction", inputs, method) as facts:
+            self._run(spm_batches.segmentation(self.settings, t1w))
+            image = nib.load(t1w)
+            parts = {name: self.folder / f"c{index}{t1w.name}" for index, name in enumerate(TISSUES, start=1)}
+            self._segmentation = {
+                "T1w": self._copied(self.folder / f"m{t1w.name}", "T1w_flat.nii"),
+                "deformation": self.folder / f"y_{t1w.name}",
+                **{name: self._copied(path, f"{name}.nii") for name, path in parts.items()},
+            }
+            mask = masking.one_piece(sum(self._read(self._segmentation[name]) for name in TISSUES) > 0.5)
+            facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
+            return self._write("brain_mask.nii", mask.astype(np.uint8), image.affine)
+
+    def bias_correct(self, t1w: Path, brain_mask: Path) -> Path:
+        method = "The T1w image was corrected for intensity non-uniformity (SPM's unified segmentation)."
+        self.add("bias correction", "SPM", self._release, {"done_with": "brain extraction"}, method)
+        return self._segmentation["T1w"]
+
+    def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
+        method = (
+            "The T1w image was normalised to MNI space by the deformation of SPM's unified segmentation, whose space is that of "
+            "SPM's tissue maps."
+        )
+        with self._done("normalisation", {"done_with": "brain extraction"}, method) as facts:
+            affine, field = deformations.from_spm(self._segmentation["deformation"])
+            volume_ratio = float(np.linalg.det(affine))
+            if not 0.3 < volume_ratio < 3:
+                raise EngineFailure(
+                    f"SPM's deformation of the T1w to the template scales the brain by {volume_ratio:.2f} in volume; expected "
+                    "0.3 to 3: the image is not a head, or its voxel size in the header is wrong"
+                )
+            facts["volume_ratio"] = round(volume_ratio, 3)
+            np.savetxt(self.folder / "head.mat", affine, fmt="%.10f")
+            return Normalisation(self.folder / "head.mat", deformations.write_warp(self.folder / "warp.nii", field))
+
+    def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
+        method = "Grey matter, white matter and cerebrospinal fluid were segmented (SPM's unified segmentation)."
+        with self._done("segmentation", {"done_with": "brain extraction"}, method) as facts:
+            volume = abs(np.linalg.det(nib.load(t1w).affine)) / 1e3
+            paths = {name: self._segmentation[name] for name in TISSUES}
+            for name, path in paths.items():
+                facts[f"{name}_ml"] = round(float(self._read(path).sum() * volume), 1)
+            return paths
+
+    def to_template(self, image: Path, normalisation: Normalisation) -> Path:
+        if (
+            image,
+            normalisation,
+        ) not in self._at_template:  # one start of SPM for all the images that will be asked for
+            known = [self._segmentation[name] for name in ("T1w", *TISSUES) if name in self._segmentation]
+            images = [
+                image,
+                *(path for path in known if path != image and (path, normalisation) not in self._at_template),
+            ]
+            copies = [self._copied(path, f"template_{path.name}") for path in images]
+            written = self._normalised(copies, normalisation, deformations.VOXEL_SIZE, interpolation=1)
+            self._at_template |= {(path, normalisation): out for path, out in zip(images, written, strict=True)}
+        return self._at_template[image, normalisation]
+
+    def slice_timing(self, bold: Path, times: list[float], repetition_time: float) -> Path:
+        inputs = {"times_ms": [round(1e3 * time, 3) for time in times], "reference_ms": round(5e2 * repetition_time, 3)}
+        method = (
+            "Slice timing was corrected by Fourier interpolation of each slice's series to the middle of the repetition "
+            "time (SPM)."
+        )
+        with self._done("slice timing", inputs, method):
+            self._run(spm_batches.timing(self.settings, bold, times, repetition_time))
+            return self.folder / f"a{bold.name}"
+
+    def realign(self, bold: Path) -> Realignment:
+        method = (
+            "Head motion was estimated by rigid registration of each volume to the first, then to their mean (SPM)."
+        )
+        with self._done("realignment", dict(spm_batches.REALIGN), method):
+            series = self._copied(bold, "series.nii")
+            self._run(spm_batches.realignment(self.settings, series))
+            rows = self.folder / "rp_series.txt"
+            image = nib.load(bold)
+            middle = (np.array(image.shape[:3]) - 1) / 2
+            matrices = moving.from_spm(np.loadtxt(rows, ndmin=2))
+            parameters = moving.parameters_of(matrices, warps.world_of(middle[None], image.affine)[0])
+            if not np.isfinite(parameters).all():
+                raise EngineFailure("realignment gave motion that is not a number: look at the scan's volumes")
+            reference = self._write("reference.nii", self._read("meanseries.nii"), image.affine)
+            return Realignment(reference, parameters, rows)
+
+    def functional_mask(self, reference: Path) -> Path:
+        method = (
+            "SPM makes no brain mask of an EPI; one was made from the EPI reference by thresholding and morphology."
+        )
+        with self.step("functional mask", "restresponse", __version__, {"threshold": "Otsu"}, method) as facts:
+            image = nib.load(reference)
+            zooms = np.array(image.header.get_zooms()[:3], float)
+            mask = masking.functional_brain(self._read(reference), zooms)
+            facts["volume_ml"] = round(float(mask.sum() * np.prod(zooms) / 1e3), 1)
+            return self._write(f"mask_{reference.name}", mask.astype(np.uint8), image.affine)
+
+    def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        method = "The EPI reference was registered to the T1w image's brain by a rigid transform (SPM, normalised mutual information)."
+        with self._done("coregistration", dict(spm_batches.COREGISTER), method) as facts:
+            fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
+            moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
+            target = self._write("fixed.nii", self._read(t1w) * fixed_mask, fixed.affine)
+            centres = [
+                warps.world_of(np.argwhere(mask).mean(axis=0)[None], affine)[0]
+                for mask, affine in ((fixed_mask, fixed.affine), (moved_mask, moved.affine))
+            ]
+            shifted = np.eye(4)
+            shifted[:3, 3] = centres[0] - centres[1]
+            starts = {"headers": np.eye(4), "centres": shifted}
+            # two scans of one session agree in their headers; where they do not, the centres of the brains are a start
+            far = float(np.linalg.norm(shifted[:3, 3])) > _FAR
+            best = (-1.0, "", np.eye(4))
+            for start in ("centres", "headers") if far else ("headers", "centres"):
+                source = self._write("moving.nii", self._read(reference), starts[start] @ moved.affine)
+                self._run(spm_batches.coregistration(self.settings, target, source))
+                found = nib.load(source).affine @ np.linalg.inv(moved.affine)  # SPM writes it into the header
+                through = np.linalg.inv(found @ moved.affine) @ fixed.affine
+                overlap = masking.dice(deformations.carried(moved_mask, through, fixed.shape) > 0.5, fixed_mask)
+                best = max(best, (overlap, start, np.linalg.inv(found)), key=lambda entry: entry[0])
+                if overlap > 0.8:
+                    break
+            facts |= {"start": best[1], "overlap": round(best[0], 3)}
+            if best[0] < 0.5:
+                raise EngineFailure(
+                    f"coregistration failed: the EPI's brain overlaps the T1w's by a Dice of {best[0]:.2f}; expected more than "
+                    "0.5: look at both images and at the positions in their headers"
+                )
+            path = self.folder / f"coregistration_{reference.stem}.mat.txt"
+            np.savetxt(path, best[2], fmt="%.10f")
+            return path
+
+    def unwarp_by_field(
+        self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
+    ) -> Distortion | None:
+        if phase.readout is None:
+            return None
+        method = (
+            "Motion and susceptibility distortion were removed together by SPM's Realign & Unwarp, with the field map as a voxel "
+            "displacement map and the change of the field with the head's position estimated from the series."
+        )
+        inputs = {
+            "readout_s": phase.readout,
+            "axis": phase.axis,
+            "sign": phase.sign,
+            "model": "field map and pitch, roll",
+        }
+        with self._done("unwarping", inputs, method):
+            shift = self._read(hertz) * np.float32(phase.readout * phase.sign)
+            return self._unwarped(bold, realignment, phase.axis, shift)
+
+    def unwarp_by_registration(
+        self,
+        bold: Path,
+        realignment: Realignment,
+        reference_mask: Path,
+        axis: int,
+        t1w: Path,
+        brain_mask: Path,
+        coregistration: Path,
+    ) -> Distortion | None:
+        method = (
+            "Motion and its interaction with susceptibility distortion were removed together by SPM's Realign & Unwarp; without a "
+            "field map the static part of the distortion stays."
+        )
+        with self._done("unwarping", {"axis": axis, "model": "pitch, roll"}, method):
+            return self._unwarped(bold, realignment, axis, None)
+
+    def resample(
+        self,
+        bold: Path,
+        realignment: Realignment | None,
+        coregistration: Path,
+        normalisation: Normalisation,
+        voxel_size: float,
+        distortion: Distortion | None = None,
+    ) -> Path:
+        to_t1w = np.linalg.inv(np.loadtxt(coregistration))
+        if realignment is None:
+            copy = self._copied(bold, f"still_{bold.name}")
+            self._place(copy, (to_t1w @ nib.load(bold).affine)[None])
+            return self._normalised([copy], normalisation, voxel_size, spm_batches.INTERPOLATION)[0]
+        inputs = {"voxel_size": voxel_size, "interpolation": f"B-spline of degree {spm_batches.INTERPOLATION}"}
+        method = (
+            f"Motion, coregistration and deformation were applied in one interpolation (B-spline of degree {spm_batches.INTERPOLATION}, "
+            f"SPM) onto a grid of {voxel_size:g} mm in MNI space."
+        )
+        if distortion is not None:
+            method = (
+                f"The realigned and unwarped series was brought by coregistration and deformation onto a grid of {voxel_size:g} mm "
+                f"in MNI space (B-spline of degree {spm_batches.INTERPOLATION}, SPM)."
+            )
+        with self._done("resampling", inputs, method):
+            if distortion is None:
+                series = self.folder / "series.nii"
+                series = series if series.exists() else self._copied(bold, "series.nii")
+                back = np.linalg.inv(moving.from_spm(np.loadtxt(realignment.transforms, ndmin=2)))
+                self._place(series, to_t1w @ back @ nib.load(bold).affine)
+            elif distortion.series is not None:
+                series = distortion.series
+                image = nib.load(series)
+                self._place(series, np.tile(to_t1w @ image.affine, (image.shape[3], 1, 1)))
+            else:
+                raise ValueError("SPM writes the unwarped series itself: a distortion without one is another engine's")
+            return self._normalised([series], normalisation, voxel_size, spm_batches.INTERPOLATION)[0]
+
+    def smooth(self, series: Path, fwhm: float) -> Path:
+        method = f"The images were smoothed with a Gaussian kernel of {fwhm:g} mm full width at half maximum (SPM)."
+        with self._done("smoothing", {"fwhm": fwhm}, method):
+            self._run(spm_batches.smoothing(self.settings, series, fwhm))
+            return self.folder / f"s{series.name}"
+
+    def _normalised(
+        self, images: list[Path], normalisation: Normalisation, voxel_size: float, interpolation: int
+    ) -> list[Path]:
+        """Images through a deformation onto the grid, float32 in the house's orientation; 0 where SPM has no value."""
+        deformation = deformations.write_spm(
+            self.folder / f"y_{normalisation.affine.stem}.nii", normalisation.affine, normalisation.warp
+        )
+        self._run(spm_batches.normalisation(self.settings, images, deformation, voxel_size, interpolation))
+        written = [image.with_name(f"w{image.name}") for image in images]
+        for path in written:
+            deformations.onto_grid(path, voxel_size)
+        return written
+
+    def _unwarped(self, bold: Path, realignment: Realignment, axis: int, shift: np.ndarray | None) -> Distortion:
+        """Realign & Unwarp of a copy whose phase-encoding axis is the second, for SPM knows no other."""
+        image = nib.load(bold)
+        exchanged = np.eye(4)[:, [1, 0, 2, 3] if axis == 0 else [0, 2, 1, 3] if axis == 2 else [0, 1, 2, 3]]
+        affine = image.affine @ exchanged
+        series = self._write("unwarp.nii", np.swapaxes(np.asarray(image.dataobj, np.float32), 1, axis), affine)
+        # the realignment that is known already is where SPM starts
+        back = np.linalg.inv(moving.from_spm(np.loadtxt(realignment.transforms, ndmin=2)))
+        self._place(series, back @ affine)
+        field = None if shift is None else self._write("vdm5_unwarp.nii", np.swapaxes(shift, 1, axis), affine)
+        self._run(spm_batches.unwarping(self.settings, series, field))
+        for name, out in (("uunwarp.nii", "unwarped.nii"), ("meanuunwarp.nii", "unwarped_reference.nii")):
+            self._write(out, np.nan_to_num(np.swapaxes(self._read(name), 1, axis)), image.affine)
+            (self.folder / name).unlink()
+        series.unlink()
+        still = np.zeros(image.shape[:3], np.float32) if shift is None else shift.astype(np.float32)
+        return Distortion(
+            reference=self.folder / "unwarped_reference.nii",
+            shift=self._write("shift.nii", still, image.affine),
+            axis=axis,
+            series=self.folder / "unwarped.nii",
+        )
+
+    @contextmanager
+    def _done(self, step: str, parameters: dict[str, Any], method: str) -> Iterator[dict[str, Any]]:
+        """A step of SPM; its version is known when it has run."""
+        with self.step(step, "SPM", None, parameters, method) as facts:
+            yield facts
+        self.steps[-1]["version"] = self._release
+
+    def _copied(self, image: Path, name: str) -> Path:
+        """An image of this job as an uncompressed float image of its own, since SPM changes headers."""
+        loaded = nib.load(image)
+        return self._write(name, np.asarray(loaded.dataobj, np.float32), loaded.affine)
+
+    def _place(self, image: Path, affines: np.ndarray) -> None:
+        """Say in SPM's file beside an image where each of its volumes lies: (n, 4, 4), voxel from 0 to mm."""
+        from scipy.io import savemat
+
+        savemat(image.with_suffix(".mat"), {"mat": np.moveaxis(affines @ _FROM_ONE, 0, -1)})
+
+    def _read(self, path: Path | str) -> np.ndarray:
+        return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
+
+    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
+        image = nib.Nifti1Image(data, affine)
+        image.header.set_xyzt_units("mm", "sec")
+        image.to_filename(self.folder / name)
+        return self.folder / name
+
+    def _run(self, batch: Any) -> None:
+        """Run a batch in the working folder; SPM's words are in the error."""
+        what = type(batch).__name__
+        try:
+            batch.run(cwd=str(self.folder))
+        except spm_batches.BatchError as error:
+            if error.killed:
+                raise MemoryError(f"SPM's {what} was killed or ran out of memory: {error}") from error
+            if shutil.disk_usage(self.folder).free < _LEAST_DISK:
+                raise OSError(errno.ENOSPC, f"no space left where SPM's {what} writes", str(self.folder)) from error
+            raise EngineFailure(f"SPM's {what} failed: {error}") from error
+        finally:
+            self._release = batch.release or self._release
