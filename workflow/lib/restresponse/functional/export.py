@@ -89,7 +89,10 @@ class _Sources:
 
     def uri(self, path: str) -> list[str]:
         """`bids:raw:sub-01/…` of a file of one of the datasets, in a list; empty for `n/a`."""
-        for name, folder in self.folders.items():
+        inner_first = sorted(
+            self.folders.items(), key=lambda item: -len(item[1].parts)
+        )  # bids/derivatives/… lies in both
+        for name, folder in inner_first:
             if path != MISSING and Path(path).is_relative_to(folder):
                 self.used.add(name)
                 return [f"bids:{name}:{Path(path).relative_to(folder).as_posix()}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+_CHUNK = 16  # volumes at a time
 _PARALLEL = 1e-4  # voxels an axis may lean a voxel; over a head it stays below a fiftieth of a voxel
 
 
@@ -39,9 +40,12 @@ def onto_grid(series: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int
             _axis_matrix(series.shape[source], mapping[source, axis], mapping[source, 3], shape[axis])
             for axis, source in enumerate(order)
         )
-        for number in range(volumes.shape[3]):
-            volume = np.asarray(volumes[..., number], np.float32).transpose(order)
-            result[..., number] = (second @ np.tensordot(first, volume, axes=(1, 0))) @ third.T
+        for start in range(0, volumes.shape[3], _CHUNK):
+            chunk = np.ascontiguousarray(volumes[..., start : start + _CHUNK].transpose(*order, 3), np.float32)
+            chunk = np.tensordot(first, chunk, axes=(1, 0))
+            n_x, _, n_third, count = chunk.shape
+            chunk = (second @ chunk.reshape(n_x, -1, n_third * count)).reshape(n_x, -1, n_third, count)
+            result[..., start : start + _CHUNK] = third @ chunk
     else:
         for number in range(volumes.shape[3]):
             result[..., number] = _oblique(np.asarray(volumes[..., number], np.float32), mapping, shape)
