@@ -282,3 +282,22 @@ def test_numbers_that_are_missing_are_shown_as_such():
     assert number(np.float64(0.126)) == "0.13"
     assert p_value(0.0001) == "< 0.001"
     assert p_value(None) == "n/a"
+
+
+def test_scans_link_to_their_quality_pages_but_the_one_that_was_never_read(run):
+    write_page(run, "results/report/index.html")
+    source = Path("results/report/index.html").read_text(encoding="utf-8")
+    linked = set(re.findall(r'href="\.\./quality/([^"]+)\.html"', source))
+    assert linked == {"index", *run.scans}
+
+
+def test_motion_that_differs_between_the_groups_is_said_and_warned_of_in_the_summary(run, shown):
+    sentences = shown["quality"]["motion"]["sentences"]
+    assert sentences[0].startswith("No difference in motion")
+    assert not any("otion" in sentence for sentence in shown["summary"])
+    table = run.table("metrics/motion.tsv")
+    table.loc[0, ["mean_responders", "difference", "low", "high", "p_welch", "auc"]] = [0.3, 0.2, 0.1, 0.3, 0.001, 0.9]
+    write_table("results/metrics/motion.tsv", table)
+    page = page_of(run)
+    assert page.text.count("Motion differs between the groups: mean framewise displacement 0.300 mm in responders") == 2
+    assert content(run)["summary"][-1].endswith("not told apart.")

@@ -54,6 +54,12 @@ def motion_sentences(table: pandas.DataFrame, confidence: float) -> list[str]:
     return text
 
 
+def motion_warning(table: pandas.DataFrame, confidence: float) -> list[str]:
+    """For the summary: the sentences, where any measure differs; none otherwise."""
+    differs = any(_differs(row, 1 - confidence) for row in table.to_dict("records"))
+    return motion_sentences(table, confidence)[:2] if differs else []
+
+
 def motion_rows(table: pandas.DataFrame) -> list[dict[str, Any]]:
     """Rows of the report's table, numbers as text with the digits of their measure."""
     rows = []

@@ -14,7 +14,7 @@ from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
 from restresponse.metrics.collect import CONSTANT
 from restresponse.provenance import versions
 from restresponse.report import figures
-from restresponse.report.group_motion import motion_rows, motion_sentences
+from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
 from restresponse.report.summary import span, verdict
@@ -71,7 +71,8 @@ def content(run: Run) -> dict[str, Any]:
     timing = run.table("metrics/timing.tsv")
     return {
         "title": run.config["report"]["title"],
-        "summary": verdict(metrics, optimism, audit, predictions, run.config["metrics"]["confidence"]),
+        "summary": verdict(metrics, optimism, audit, predictions, run.config["metrics"]["confidence"])
+        + motion_warning(run.table("metrics/motion.tsv"), run.config["metrics"]["confidence"]),
         "headline": headline_rows(metrics, optimism, protocols),
         "confidence": f"{run.config['metrics']['confidence']:.0%}",
         "cohort": cohort(run, predictions),

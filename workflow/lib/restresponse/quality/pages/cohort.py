@@ -160,7 +160,9 @@ def strip(
     for value in (quarters[1], values[known].min(), values[known].max()):
         if all(abs(place(value) - other) > 10 for other in heights):
             heights.append(place(value))
-            parts.append(f'<text class="tick" x="{left - 4}" y="{heights[-1] + 3:.1f}">{shown(value, digits)}</text>')
+            parts.append(
+                f'<text class="tick" x="{left - 4}" y="{heights[-1] + 3:.1f}">{shown(value, digits) if digits else format(value, ".4g")}</text>'
+            )
     if limit is not None and not near:
         side, y = ("below", _HEIGHT - 0.5) if limit < low else ("above", top)
         parts.append(f'<text class="limit-word" x="{_WIDTH - 4}" y="{y:.1f}">limit {limit:g}, far {side}</text>')
@@ -208,7 +210,7 @@ def _cell(name: str, value: float, score: float, limits: Mapping[str, Any]) -> d
 
 def _heading(name: str) -> dict[str, str]:
     words = WORDS[name]
-    return {"words": words.words, "unit": words.unit, "tells": words.tells}
+    return {"words": words.words, "short": words.short, "unit": words.unit, "tells": words.tells}
 
 
 def _limit(name: str, limits: Mapping[str, Any]) -> float | None:

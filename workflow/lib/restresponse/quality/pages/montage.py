@@ -13,6 +13,7 @@ _SLICES = (8, 8, 7)  # in the axial, coronal and sagittal row
 _ROWS = (2, 1, 0)  # axis that the slices of each row cross
 _GAP = 4  # pixels between slices
 OUTLINE_UNIT = 0.25  # pixels, of the numbers in an outline's path
+_SPACING = 1.3  # pixels, least distance of an outline's points
 _MARGIN = 3.0  # mm around the brain
 MAGMA = ((0, 0, 4), (40, 17, 89), (114, 31, 129), (183, 55, 121), (241, 96, 93), (254, 176, 120), (252, 253, 191))
 
@@ -62,7 +63,7 @@ class Montage:
             top += up + _GAP
         self.height = int(np.ceil(top - _GAP))
 
-    def photograph(self, volume: np.ndarray, low: float, high: float, quality: int = 78) -> str:
+    def photograph(self, volume: np.ndarray, low: float, high: float, quality: int = 70) -> str:
         """A grey JPEG of a volume (n_x, n_y, n_z), `low` black and `high` white, as a data URI."""
         return data_uri(self._canvas(_bytes(volume, low, high)), "JPEG", quality=quality, optimize=True)
 
@@ -71,7 +72,7 @@ class Montage:
         from PIL import Image
 
         canvas = colours()[np.asarray(self._canvas(_bytes(volume, low, high)))]
-        return data_uri(Image.fromarray(canvas.astype(np.uint8)), "JPEG", quality=80, optimize=True)
+        return data_uri(Image.fromarray(canvas.astype(np.uint8)), "JPEG", quality=68, optimize=True)
 
     def outline(self, volume: np.ndarray, level: float = 0.5) -> str:
         """Where a volume passes through `level` on every slice, as the data of one SVG path in quarters of a pixel."""
@@ -85,7 +86,7 @@ class Montage:
             for line in contour_generator(z=view).lines(level):
                 points = (line - 1 + 0.5) * self._scale  # a voxel's value is at its middle; the padding is one voxel
                 points = np.column_stack([cell.left + points[:, 0], cell.top + cell.height - points[:, 1]])
-                parts.append(svg_path(points, OUTLINE_UNIT))
+                parts.append(svg_path(_spaced(points), OUTLINE_UNIT))
         return "".join(parts)
 
     def _slice(self, volume: np.ndarray, cell: Cell) -> np.ndarray:
@@ -151,3 +152,13 @@ def colours() -> np.ndarray:
 def _bytes(volume: np.ndarray, low: float, high: float) -> np.ndarray:
     scaled = (np.nan_to_num(np.asarray(volume, np.float64)) - low) / (high - low)
     return np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+
+
+def _spaced(points: np.ndarray) -> np.ndarray:
+    """Points at least `_SPACING` pixels apart, the ends kept: a fine grid's outline has more than a screen shows."""
+    kept = [0]
+    for index in range(1, len(points) - 1):
+        across, up = points[index] - points[kept[-1]]
+        if across * across + up * up >= _SPACING**2:
+            kept.append(index)
+    return points[[*kept, len(points) - 1]]

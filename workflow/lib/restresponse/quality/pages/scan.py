@@ -40,7 +40,6 @@ def write_scan_page(
     limits = limits_of(settings, minimum_dof)
     content: dict[str, Any] = {
         "scan": found["scan"],
-        "participant": found["participant_id"],
         "failed": found["failed"],
         "reasons": reasons_against(found, limits),
         "measures": measure_rows(found, limits),

@@ -15,38 +15,53 @@ from restresponse.quality.inclusion import LIMITS
 
 @dataclass(frozen=True)
 class Measure:
-    """Words of one measure: name, unit, digits, what it tells."""
+    """Words of one measure: name, as the heading of a narrow column, unit, digits, what it tells."""
 
     words: str
+    short: str
     unit: str
     digits: int
     tells: str
 
 
 WORDS = {
-    "n_volumes": Measure("volumes", "", 0, "length of the scan"),
+    "n_volumes": Measure("volumes", "volumes", "", 0, "length of the scan"),
     "mean_framewise_displacement": Measure(
-        "mean framewise displacement", "mm", 3, "how much the head moved between volumes (Power 2012)"
+        "mean framewise displacement", "mean FD", "mm", 3, "how much the head moved between volumes (Power 2012)"
     ),
-    "maximum_framewise_displacement": Measure("greatest framewise displacement", "mm", 2, "the worst jerk"),
+    "maximum_framewise_displacement": Measure(
+        "greatest framewise displacement", "greatest FD", "mm", 2, "the worst jerk"
+    ),
     "n_outliers": Measure(
-        "outlier volumes", "", 0, "volumes that moved or jumped too far; each costs a degree of freedom"
+        "outlier volumes",
+        "outlier volumes",
+        "",
+        0,
+        "volumes that moved or jumped too far; each costs a degree of freedom",
     ),
     "mean_dvars": Measure(
-        "mean DVARS", "of 1000", 1, "change of the image from volume to volume, brain's median at 1000"
+        "mean DVARS", "DVARS", "of 1000", 1, "change of the image from volume to volume, brain's median at 1000"
     ),
     "mean_std_dvars": Measure(
-        "mean standardised DVARS", "", 2, "the same, against what the noise predicts: 1 in a quiet scan"
+        "mean standardised DVARS", "std. DVARS", "", 2, "the same, against what the noise predicts: 1 in a quiet scan"
     ),
     "tsnr": Measure(
-        "temporal SNR", "", 0, "median over the brain of mean / standard deviation in time, after smoothing"
+        "temporal SNR", "tSNR", "", 0, "median over the brain of mean / standard deviation in time, after smoothing"
     ),
-    "coverage": Measure("coverage", "", 3, "share of the template's brain in which the scan has signal"),
+    "coverage": Measure("coverage", "coverage", "", 3, "share of the template's brain in which the scan has signal"),
     "overlap": Measure(
-        "overlap of the brain masks", "Dice", 3, "the scan's own brain mask, carried to MNI, with the template's"
+        "overlap of the brain masks",
+        "overlap",
+        "Dice",
+        3,
+        "the scan's own brain mask, carried to MNI, with the template's",
     ),
-    "dof_bandpass": Measure("dimensions in the band", "", 0, "degrees of freedom that the band-pass filter leaves"),
-    "dof_residual": Measure("residual degrees of freedom", "", 0, "what filter and regressors leave together"),
+    "dof_bandpass": Measure(
+        "dimensions in the band", "dof of the band", "", 0, "degrees of freedom that the band-pass filter leaves"
+    ),
+    "dof_residual": Measure(
+        "residual degrees of freedom", "residual dof", "", 0, "what filter and regressors leave together"
+    ),
 }
 PARTS = {  # part of the denoising -> words, colour
     "mean": ("mean", "#8a8a8a"),
@@ -96,6 +111,7 @@ def measure_rows(measures: Mapping[str, Any], limits: Mapping[str, Any]) -> list
                 "unit": words.unit,
                 "tells": words.tells,
                 "value": shown(value, words.digits),
+                "measured": value is not None,
                 "limit": "" if limit is None else f"{'at most' if side == 'above' else 'at least'} {limit:g}",
                 "keeps": keeps,
             }
