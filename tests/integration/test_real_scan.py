@@ -1,4 +1,7 @@
-"""A real person's raw scan, whole head with neck, made by no one here: it must land on the template's brain."""
+"""A real person's raw scan, whole head with neck, made by no one here: it must land on the template's brain.
+
+The phantom's anatomy is made from the template that it is normalised to; this head is not.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,15 @@ def test_own_brain_mask_of_a_real_scan_lies_on_the_templates_brain(shared_data: 
     assert record["quality"]["template_correlation"] > 0.75
     assert record["quality"]["grey_matter_dice"] > 0.8
     volumes = {step["step"]: step["parameters"].get("volume_ml") for step in record["steps"]}
+    shares = {name: np.asarray(nib.load(anatomical[f"{name}_MNI"]).dataobj) for name in TISSUES}
+    template = {name: grid.template_image(name, VOXEL_SIZE) for name in ("T1w", "GM", "WM", "brain")}
+    template["CSF"] = np.clip(template["brain"] - template["GM"] - template["WM"], 0, 1)
+    found = {name: masks.dice(shares[name] > 0.5, template[name] > 0.5) for name in TISSUES}
+    print("Dice with the template", found)
+    assert (
+        found["GM"] > 0.8 and found["WM"] > 0.75 and found["CSF"] > 0.35
+    )  # a person's own sulci are not the average's
+    _comes_to_rest_on(np.asarray(nib.load(anatomical["T1w_MNI"]).dataobj), template, 0.35, "T1w")
     assert 1000 < volumes["brain extraction"] < 1700  # of an adult's brain; with skull and neck it would be above 3000
 
     sidecar = json.loads((person / "func" / "sub-001_task-rest_bold.json").read_text())
@@ -64,3 +76,32 @@ def test_own_brain_mask_of_a_real_scan_lies_on_the_templates_brain(shared_data: 
     # grey matter is brighter than white in an EPI: an image off by a gyrus does not show it
     grey, white = (grid.template_image(tissue, VOXEL_SIZE) > 0.9 for tissue in ("GM", "WM"))
     assert mean[grey].mean() > 1.03 * mean[white].mean()
+    _comes_to_rest_on(mean, template, 0.1, "EPI")
+
+
+def _comes_to_rest_on(image: np.ndarray, template: dict[str, np.ndarray], least: float, name: str) -> None:
+    """The image shares the most information with the template where it is, and less a voxel away in any direction."""
+    brain = template["brain"] >= 0.5
+    here = _mutual_information(image, template["T1w"], brain)
+    away = {
+        (axis, step): _mutual_information(np.roll(image, step, axis), template["T1w"], brain)
+        for axis in range(3)
+        for step in (-1, 1)
+    }
+    print(
+        f"mutual information of the {name} with the template {here:.3f}, moved by a voxel at most {max(away.values()):.3f}"
+    )
+    assert here > least
+    assert all(here > moved for moved in away.values()), away
+
+
+def _mutual_information(first: np.ndarray, second: np.ndarray, mask: np.ndarray, bins: int = 32) -> float:
+    """Mutual information in nats of two images inside a mask, from a joint histogram of equally filled bins."""
+    codes = []
+    for values in (first[mask], second[mask]):
+        edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
+        codes.append(np.searchsorted(edges, values))
+    joint = np.bincount(codes[0] * bins + codes[1], minlength=bins * bins).reshape(bins, bins) / mask.sum()
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    filled = joint > 0
+    return float((joint[filled] * np.log(joint[filled] / independent[filled])).sum())
