@@ -79,6 +79,11 @@ def test_no_stage_before_folds_reads_what_only_later_stages_may_know(plan):
         ({"dataset": {"bids_dir": "nowhere"}}, r"nowhere"),
         ({"group_ica": {"n_componets": 5}}, r"n_componets.*n_components"),
         ({"functional": {"voxel_size": 8}}, r"voxel_size"),
+        ({"anatomical": {"engine": "spm"}}, r"engines.spm.command.*standalone.*embedded"),
+        (
+            {"functional": {"engine": "spm"}, "engines": {"spm": {"command": "no_such_spm.sh /opt/mcr script"}}},
+            r"no_such_spm.sh.*not found.*standalone.*embedded",
+        ),
     ],
 )
 def test_a_config_that_cannot_run_is_refused_before_any_job_in_words(tmp_path, change, message):

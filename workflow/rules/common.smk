@@ -11,6 +11,7 @@ from restresponse.classifier.protocols import check_plan
 from restresponse.code import code_of
 from restresponse.config import validate
 from restresponse.dataset import read_dataset
+from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.group_ica.group_pca import tiles_of
 from restresponse.plan import Plan
@@ -40,6 +41,8 @@ def stated(error):
 
 try:
     config.update(validate(config, Path.cwd()))
+    if workflow.local_exec and not workflow.deployment_settings.deployment_method:
+        check_found(config)  # elsewhere, programs are those of the container or of the other machine
     DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"])
     PLAN = Plan.of(config)
     check_plan(PLAN, config)

@@ -249,8 +249,9 @@ def smoothing(settings: Mapping[str, Any], series: Path, fwhm: float) -> Smooth:
 
 def _program(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs of every interface that say how SPM is run, from the settings `engines.spm`."""
-    inputs: dict[str, Any] = {"matlab_cmd": settings["command"], "use_mcr": bool(settings.get("use_mcr", True))}
-    if settings.get("folder"):
+    standalone = bool(settings.get("use_mcr", True))
+    inputs: dict[str, Any] = {"matlab_cmd": settings["command"], "use_mcr": standalone}
+    if settings.get("folder") and not standalone:  # a compiled program knows its own folder and takes no other
         inputs["paths"] = [str(settings["folder"])]
     return inputs
 
