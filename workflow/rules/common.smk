@@ -11,6 +11,7 @@ from restresponse.classifier.protocols import check_plan
 from restresponse.code import code_of
 from restresponse.config import validate
 from restresponse.dataset import read_dataset
+from restresponse.engines import check_programs
 from restresponse.errors import InputError
 from restresponse.group_ica.group_pca import tiles_of
 from restresponse.plan import Plan
@@ -33,6 +34,8 @@ def stated(error):
 
 try:
     config.update(validate(config, Path.cwd()))
+    if not any(method.name == "APPTAINER" for method in workflow.deployment_settings.deployment_method):
+        check_programs({config["anatomical"]["engine"], config["functional"]["engine"]})  # a container brings its own
     DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"])
     PLAN = Plan.of(config)
     check_plan(PLAN, config)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,3 +233,11 @@ def engine(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -
 
         fsl_installation.check()
     return chosen(folder, settings)
+
+
+def check_programs(names: Collection[str]) -> None:
+    """Raise `InputError` where a program that an engine among `names` needs is not found here: said before any job."""
+    if "fsl" in names:
+        from restresponse.engines import fsl_installation
+
+        fsl_installation.check()
