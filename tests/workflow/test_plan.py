@@ -96,6 +96,23 @@ def test_a_config_that_cannot_run_is_refused_before_any_job_in_words(tmp_path, c
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.parametrize("stage", ["anatomical", "functional"])
+def test_an_engine_whose_programs_are_not_found_is_refused_before_any_job(tmp_path, monkeypatch, stage):
+    monkeypatch.setenv("FSLDIR", str(tmp_path / "no_fsl"))
+    write_bids_tree(tmp_path / "bids")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        yaml.safe_dump({"dataset": {"bids_dir": "bids"}, "folds": {"n_folds": 2}, stage: {"engine": "fsl"}})
+    )
+    done = run_snakemake(tmp_path, "--dry-run", config=config, check=False)
+    assert done.returncode != 0 and "Traceback" not in done.stdout
+    assert (
+        "the engine fsl needs FSL" in done.stdout
+        and "set anatomical.engine and functional.engine to embedded" in done.stdout
+    )
+    assert "no_fsl" in done.stdout
+
+
 def test_a_mistyped_target_is_no_rule_at_once(tmp_path):
     write_bids_tree(tmp_path / "bids")
     config = tmp_path / "config.yaml"

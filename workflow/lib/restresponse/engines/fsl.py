@@ -32,7 +32,7 @@ from restresponse.engines.masks import dice
 from restresponse.errors import InputError
 
 _TEMPLATE_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found and kept
-_TEMPLATE_SCALE = 10_000  # of the template's intensities, 0 to 1 as nilearn has them: FSL's programs expect an image's range
+_TEMPLATE_SCALE = 10_000  # of the template's intensities, 0 to 1: FSL's programs expect the range of a scan
 _FAST_CLASSES = ("CSF", "GM", "WM")  # of a T1w image, from dark to bright
 _MOST_FAST_STEPS = 20  # that nipype's interface passes on
 _REFERENCE_MARGIN = 3  # voxels around the template's brain in which FNIRT compares
@@ -47,6 +47,8 @@ _FNIRT = {
     "ref_fwhm": [8, 6, 5, 4, 2, 0],
     "regularization_lambda": [300.0, 150.0, 100.0, 50.0, 40.0, 30.0],
     "regularization_model": "bending_energy",
+    "apply_refmask": [1, 1, 1, 1, 1, 1],
+    "apply_inmask": [1, 1, 1, 1, 1, 1],  # although there is none: fnirt's own default is of four levels, and it stops
     "apply_intensity_mapping": [1, 1, 1, 1, 1, 0],
     "intensity_mapping_model": "global_non_linear_with_bias",
     "intensity_mapping_order": 5,
@@ -78,7 +80,8 @@ class Fsl(Engine):
             names = {"in_files": [self._name(brain)], "out_basename": "bias", "output_biasfield": True}
             field = self._read(self._run(programs.FAST, "bias_bias.nii", **names, **inputs))
             image = self._read(t1w)
-            flat = np.divide(image, field, out=image.copy(), where=field > 0)  # outside the brain the field is not known
+            # outside the brain the field is not known
+            flat = np.divide(image, field, out=image.copy(), where=field > 0)
             return self._write("T1w_flat.nii", flat, nib.load(t1w).affine)
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
@@ -106,7 +109,7 @@ class Fsl(Engine):
                 self._write("template_near.nii", near.astype(np.uint8), affine)
                 field = self._run(
                     programs.FNIRT, "fnirt_field.nii", in_file=self._name(brain), ref_file=reference.name,
-                    affine_file=linear.name, refmask_file="template_near.nii", apply_refmask=[1] * 6,
+                    affine_file=linear.name, refmask_file="template_near.nii",
                     skip_implicit_ref_masking=True, skip_implicit_in_masking=True, fieldcoeff_file="fnirt_coefficients.nii",
                     field_file="fnirt_field.nii", warped_file="fnirt_T1w.nii", log_file="fnirt.log", **_FNIRT,
                 )  # fmt: skip
@@ -115,12 +118,13 @@ class Fsl(Engine):
             else:
                 displacements = np.zeros((*shape, 3), np.float32)
             if not np.isfinite(displacements).all():
-                raise EngineFailure("FNIRT gave a field that is not a number everywhere: look at the T1w and its brain mask")
+                raise EngineFailure("FNIRT's field is not a number everywhere: look at the T1w and its brain mask")
             return Normalisation(self.folder / "T1w.mat", self._write_vectors("warp.nii", displacements, affine))
 
     def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
         method = "Grey matter, white matter and cerebrospinal fluid were segmented with FAST (FSL), as partial volumes."
-        inputs = {"number_classes": 3, "img_type": 1, "no_bias": True, "iters_afterbias": min(iterations, _MOST_FAST_STEPS)}
+        steps = min(iterations, _MOST_FAST_STEPS)
+        inputs = {"number_classes": 3, "img_type": 1, "no_bias": True, "iters_afterbias": steps}
         with self._step("segmentation", "FAST", inputs, method) as facts:
             brain = self._masked(t1w, brain_mask, "T1w_brain.nii")
             names = {"in_files": [self._name(brain)], "out_basename": "tissue"}
@@ -129,7 +133,7 @@ class Fsl(Engine):
             for number, tissue in enumerate(_FAST_CLASSES):
                 part = np.clip(self._read(f"tissue_pve_{number}.nii"), 0, 1)
                 if not (part > 0.5).any():
-                    raise EngineFailure(f"FAST found no {tissue} in the T1w image: look at the image and its brain mask")
+                    raise EngineFailure(f"FAST found no {tissue} in the T1w: look at the image and its brain mask")
                 facts[f"{tissue}_ml"] = round(float(part.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
                 paths[tissue] = self._write(f"{tissue}.nii", part, image.affine)
             return paths
@@ -191,11 +195,11 @@ class Fsl(Engine):
             return Realignment(reference, moving.parameters_of(matrices, centre), transforms)
 
     def functional_mask(self, reference: Path) -> Path:
-        method = "A brain mask was made from the EPI reference with BET in its functional mode (FSL)."
-        with self._step("functional mask", "BET", {"functional": True}, method) as facts:
-            found = self._run(
-                programs.BET, "epi_mask.nii", in_file=self._name(reference), out_file="epi.nii", mask=True, functional=True
-            )
+        method = "A brain mask was made from the EPI reference with BET (FSL)."
+        # BET's mode for series, -F, has this threshold too, but then grows the mask by a whole voxel, 4 mm and more
+        with self._step("functional mask", "BET", {"frac": 0.3}, method) as facts:
+            names = {"in_file": self._name(reference), "out_file": "epi.nii", "mask": True}
+            found = self._run(programs.BET, "epi_mask.nii", frac=0.3, **names)
             return self._mask(found, "reference_mask.nii", facts, "BET found no brain in the EPI reference")
 
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:

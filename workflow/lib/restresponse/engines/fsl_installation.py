@@ -31,7 +31,7 @@ def environment() -> dict[str, str]:
     """Environment of FSL's programs: uncompressed images, one thread."""
     home = folder()
     found = {"FSLDIR": str(home)} if home else {}
-    one = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     return found | one | {"PATH": search_path(), "FSLOUTPUTTYPE": "NIFTI"}
 
 

@@ -136,4 +136,5 @@ def _last_words(text: str) -> str:
     """What a program said at its end, out of nipype's message."""
     said = text.partition("Standard output:")[2].partition("Return code:")[0] if "Standard output:" in text else text
     lines = [line.strip() for line in said.splitlines() if line.strip() and line.strip() != "Standard error:"]
+    lines = [line for line in lines if not line.startswith("-")] or lines  # options: many programs end with their usage
     return " | ".join(lines[-_LAST_LINES:]) or " ".join(text.split())[-300:]

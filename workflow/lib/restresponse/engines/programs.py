@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from restresponse.engines import fsl_installation
 from restresponse.errors import InputError
 
 _WAY_OUT = (
@@ -28,8 +29,11 @@ def check_found(config: Mapping[str, Any]) -> None:
 
     For runs whose jobs run here: a container or another machine has programs of its own.
     """
-    if "spm" in (config["anatomical"]["engine"], config["functional"]["engine"]):
+    chosen = {config["anatomical"]["engine"], config["functional"]["engine"]}
+    if "spm" in chosen:
         spm_command(config["engines"]["spm"])
+    if "fsl" in chosen:
+        fsl_installation.check()
 
 
 def spm_command(settings: Mapping[str, Any]) -> str:
