@@ -21,11 +21,13 @@ from restresponse.engines import (
     Engine,
     EngineFailure,
     Normalisation,
+    PhaseEncoding,
     Realignment,
     greedy,
     niimath,
     warps,
 )
+from restresponse.engines import distortion as distorting
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
 from restresponse.engines import tissues as tissue_maps
@@ -242,6 +244,44 @@ class Embedded(Engine):
                 )
             return self.folder / f"from_{best[1]}.mat"
 
+    def unwarp_by_field(
+        self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
+    ) -> Distortion | None:
+        if phase.readout is None:
+            return None
+        method = (
+            "Susceptibility distortion was corrected with the field map: the signal was moved along the phase-encoding axis by "
+            "the off-resonance times the total readout time."
+        )
+        inputs = {"axis": phase.axis, "sign": phase.sign, "readout": phase.readout}
+        with self.step("unwarping", "restresponse", __version__, dict(inputs), method) as facts:
+            shift = (self._read(hertz) * np.float32(phase.readout * phase.sign)).astype(np.float32)
+            return self._distortion(realignment, distorting.bounded(shift, phase.axis), phase.axis, facts)
+
+    def unwarp_by_registration(
+        self,
+        bold: Path,
+        realignment: Realignment,
+        reference_mask: Path,
+        axis: int,
+        t1w: Path,
+        brain_mask: Path,
+        coregistration: Path,
+    ) -> Distortion | None:
+        found = distorting.match_to_anatomy(realignment.reference, axis, t1w, brain_mask, np.loadtxt(coregistration))
+        facts = {"axis": axis, "unexplained_before": round(found.before, 4), "unexplained_after": round(found.after, 4)}
+        if found.after > (1 - distorting.LEAST_GAIN) * found.before:
+            why = "the registration to the T1w image along the phase-encoding axis found none that improves their match"
+            method = f"Susceptibility distortion was not corrected ({why})."
+            self.add("unwarping", "none", None, facts | {"why": why}, method)
+            return None
+        method = (
+            "Susceptibility distortion was estimated by registration of the EPI reference to the T1w image, restricted to the "
+            "phase-encoding axis (cubic B-splines, Gauss-Newton), after a first rigid registration."
+        )
+        with self.step("unwarping", "restresponse", __version__, facts, method) as facts:
+            return self._distortion(realignment, found.shift, axis, facts)
+
     def resample(
         self,
         bold: Path,
@@ -260,8 +300,12 @@ class Embedded(Engine):
         shape, affine = grid.grid(voxel_size)
         self._write("grid.nii", np.zeros(shape, np.uint8), affine)
         points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
-        field = warps.sample(self._field(normalisation), self._affine, points).reshape(*shape, 3)
-        self._write_warp("grid_warp.nii", field, affine)
+        field = warps.sample(self._field(normalisation), self._affine, points)
+        if distortion is not None:
+            through = np.loadtxt(coregistration) @ np.loadtxt(normalisation.affine)
+            field = distorting.displacements_with(field, points, through, distortion.shift, distortion.axis)
+            method = method.replace("Motion,", "Motion, distortion,")
+        self._write_warp("grid_warp.nii", field.reshape(*shape, 3), affine)
         frame = nib.load(series).affine @ np.linalg.inv(nib.load(bold).affine)
         matrix = frame @ np.loadtxt(coregistration)
         write_json(
@@ -331,6 +375,15 @@ class Embedded(Engine):
     def _name(self, path: Path) -> str:
         """The name of a file of the working folder; a file from elsewhere is an error of the program."""
         return str(Path(path).relative_to(self.folder))
+
+    def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
+        """The reference without a shift in voxels, and the shift, as files; its size goes into `facts`."""
+        image = nib.load(realignment.reference)
+        size = np.abs(shift) * np.linalg.norm(image.affine[:3, axis])
+        facts |= {"largest_mm": round(float(size.max()), 2), "mean_mm": round(float(size.mean()), 2)}
+        straight = distorting.undistorted_reference(realignment.reference, shift, axis)
+        reference = self._write("reference_straight.nii", straight.astype(np.float32), image.affine)
+        return Distortion(reference, self._write("shift.nii", shift.astype(np.float32), image.affine), axis)
 
     def _read(self, path: Path | str) -> np.ndarray:
         return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
