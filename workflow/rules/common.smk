@@ -33,7 +33,7 @@ def stated(error):
 
 try:
     config.update(validate(config, Path.cwd()))
-    DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"])
+    DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"], config["functional"]["unwarp"])
     PLAN = Plan.of(config)
     check_plan(PLAN, config)
 except InputError as error:

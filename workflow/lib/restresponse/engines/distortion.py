@@ -2,17 +2,79 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from restresponse.engines import shifts, unwarping, warps
+from restresponse import __version__
+from restresponse.engines import Distortion, Engine, PhaseEncoding, Realignment, shifts, unwarping, warps
 
 LEAST_GAIN = 0.15  # of the unexplained variance that a field must remove: without distortion 0.08 to 0.12, with 4 mm 0.23 and more
 _AROUND = 6.0  # mm around the brain in which EPI and T1w are compared
 _MARGIN = 6  # voxels kept around that
 _FINE = 1.5  # mm, of the points whose mean is a voxel of the EPI
+
+
+class Unwarping(Engine):
+    """The steps of an engine that correct distortion with this module, for engines with `_read` and `_write` in their folder."""
+
+    def unwarp_by_field(
+        self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
+    ) -> Distortion | None:
+        if phase.readout is None:
+            return None
+        method = (
+            "Susceptibility distortion was corrected with the field map: the signal was moved along the phase-encoding axis by "
+            "the off-resonance times the total readout time."
+        )
+        inputs = {"axis": phase.axis, "sign": phase.sign, "readout": phase.readout}
+        with self.step("unwarping", "restresponse", __version__, dict(inputs), method) as facts:
+            shift = (self._read(hertz) * np.float32(phase.readout * phase.sign)).astype(np.float32)
+            return self._distortion(realignment, bounded(shift, phase.axis), phase.axis, facts)
+
+    def unwarp_by_registration(
+        self,
+        bold: Path,
+        realignment: Realignment,
+        reference_mask: Path,
+        axis: int,
+        t1w: Path,
+        brain_mask: Path,
+        coregistration: Path,
+    ) -> Distortion | None:
+        start = time.perf_counter()
+        found = match_to_anatomy(realignment.reference, axis, t1w, brain_mask, np.loadtxt(coregistration))
+        facts = {"axis": axis, "unexplained_before": round(found.before, 4), "unexplained_after": round(found.after, 4)}
+        if found.after > (1 - LEAST_GAIN) * found.before:
+            why = "the registration to the T1w image along the phase-encoding axis found none that improves their match"
+            method = f"Susceptibility distortion was not corrected ({why})."
+            self.add("unwarping", "none", None, facts | {"why": why}, method)
+            return None
+        method = (
+            "Susceptibility distortion was estimated by registration of the EPI reference to the T1w image, restricted to the "
+            "phase-encoding axis (cubic B-splines, Gauss-Newton), after a first rigid registration."
+        )
+        distortion = self._distortion(realignment, found.shift, axis, facts)
+        self.add("unwarping", "restresponse", __version__, facts, method, time.perf_counter() - start)
+        return distortion
+
+    def _read(self, path: Path | str) -> np.ndarray:
+        raise NotImplementedError
+
+    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
+        raise NotImplementedError
+
+    def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
+        """The reference without a shift in voxels, and the shift, as files; its size goes into `facts`."""
+        image = nib.load(realignment.reference)
+        size = np.abs(shift) * np.linalg.norm(image.affine[:3, axis])
+        facts |= {"largest_mm": round(float(size.max()), 2), "mean_mm": round(float(size.mean()), 2)}
+        straight = undistorted_reference(realignment.reference, shift, axis)
+        reference = self._write("reference_straight.nii", straight.astype(np.float32), image.affine)
+        return Distortion(reference, self._write("shift.nii", shift.astype(np.float32), image.affine), axis)
 
 
 def undistorted_reference(reference: Path, shift: np.ndarray, axis: int) -> np.ndarray:

@@ -18,10 +18,8 @@ from restresponse import __version__, grid
 from restresponse.engines import (
     TISSUES,
     Distortion,
-    Engine,
     EngineFailure,
     Normalisation,
-    PhaseEncoding,
     Realignment,
     greedy,
     niimath,
@@ -41,7 +39,7 @@ _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free fail
 _FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
 
-class Embedded(Engine):
+class Embedded(distorting.Unwarping):
     """Preprocessing with niimath and greedy."""
 
     name = "embedded"
@@ -103,9 +101,7 @@ class Embedded(Engine):
             brain = self._read(t1w) * (self._read(brain_mask) > 0)
             self._write("T1w_brain.nii", brain.astype(np.float32), nib.load(t1w).affine)
             window = _window(self._template["brain"] > 0.5)
-            corner = self._affine.copy()
-            corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], self._affine)[0]
-            self._write("template_brain.nii", self._template["T1w"][window], corner)
+            self._write("template_brain.nii", self._template["T1w"][window], _cornered(self._affine, window))
             self._run(
                 greedy.DeformableRegistration(
                     fixed="template_brain.nii", moving="T1w_brain.nii", initial="head.mat", out_file="warp_window.nii",
@@ -206,7 +202,9 @@ class Embedded(Engine):
         with self.step("coregistration", "greedy", greedy.VERSION, dict(inputs), method) as facts:
             fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
             moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
-            self._write("fixed.nii", (self._read(t1w) * fixed_mask).astype(np.float32), fixed.affine)
+            window = _window(fixed_mask)  # the air around the brain costs time and blunts the measure
+            inside = (self._read(t1w) * fixed_mask)[window].astype(np.float32)
+            self._write("fixed.nii", inside, _cornered(fixed.affine, window))
             self._write("moving.nii", (self._read(reference) * moved_mask).astype(np.float32), moved.affine)
             centres = [
                 warps.world_of(np.argwhere(mask).mean(axis=0)[None], image.affine)[0]
@@ -243,44 +241,6 @@ class Embedded(Engine):
                     "0.5: look at both images and at the positions in their headers"
                 )
             return self.folder / f"from_{best[1]}.mat"
-
-    def unwarp_by_field(
-        self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
-    ) -> Distortion | None:
-        if phase.readout is None:
-            return None
-        method = (
-            "Susceptibility distortion was corrected with the field map: the signal was moved along the phase-encoding axis by "
-            "the off-resonance times the total readout time."
-        )
-        inputs = {"axis": phase.axis, "sign": phase.sign, "readout": phase.readout}
-        with self.step("unwarping", "restresponse", __version__, dict(inputs), method) as facts:
-            shift = (self._read(hertz) * np.float32(phase.readout * phase.sign)).astype(np.float32)
-            return self._distortion(realignment, distorting.bounded(shift, phase.axis), phase.axis, facts)
-
-    def unwarp_by_registration(
-        self,
-        bold: Path,
-        realignment: Realignment,
-        reference_mask: Path,
-        axis: int,
-        t1w: Path,
-        brain_mask: Path,
-        coregistration: Path,
-    ) -> Distortion | None:
-        found = distorting.match_to_anatomy(realignment.reference, axis, t1w, brain_mask, np.loadtxt(coregistration))
-        facts = {"axis": axis, "unexplained_before": round(found.before, 4), "unexplained_after": round(found.after, 4)}
-        if found.after > (1 - distorting.LEAST_GAIN) * found.before:
-            why = "the registration to the T1w image along the phase-encoding axis found none that improves their match"
-            method = f"Susceptibility distortion was not corrected ({why})."
-            self.add("unwarping", "none", None, facts | {"why": why}, method)
-            return None
-        method = (
-            "Susceptibility distortion was estimated by registration of the EPI reference to the T1w image, restricted to the "
-            "phase-encoding axis (cubic B-splines, Gauss-Newton), after a first rigid registration."
-        )
-        with self.step("unwarping", "restresponse", __version__, facts, method) as facts:
-            return self._distortion(realignment, found.shift, axis, facts)
 
     def resample(
         self,
@@ -376,15 +336,6 @@ class Embedded(Engine):
         """The name of a file of the working folder; a file from elsewhere is an error of the program."""
         return str(Path(path).relative_to(self.folder))
 
-    def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
-        """The reference without a shift in voxels, and the shift, as files; its size goes into `facts`."""
-        image = nib.load(realignment.reference)
-        size = np.abs(shift) * np.linalg.norm(image.affine[:3, axis])
-        facts |= {"largest_mm": round(float(size.max()), 2), "mean_mm": round(float(size.mean()), 2)}
-        straight = distorting.undistorted_reference(realignment.reference, shift, axis)
-        reference = self._write("reference_straight.nii", straight.astype(np.float32), image.affine)
-        return Distortion(reference, self._write("shift.nii", shift.astype(np.float32), image.affine), axis)
-
     def _read(self, path: Path | str) -> np.ndarray:
         return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
 
@@ -429,6 +380,13 @@ def _window(mask: np.ndarray) -> tuple[slice, ...]:
     index = np.argwhere(mask)
     low, high = index.min(axis=0) - _MARGIN, index.max(axis=0) + _MARGIN + 1
     return tuple(slice(max(0, int(a)), min(size, int(b))) for a, b, size in zip(low, high, mask.shape, strict=True))
+
+
+def _cornered(affine: np.ndarray, window: tuple[slice, ...]) -> np.ndarray:
+    """The affine of a window of an image."""
+    corner = np.array(affine, float)
+    corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], affine)[0]
+    return corner
 
 
 def _last_words(text: str) -> str:

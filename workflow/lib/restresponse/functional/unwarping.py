@@ -33,6 +33,11 @@ def read_field_map(cell: Mapping[str, Any] | str | None) -> dict[str, Any] | Non
     return json.loads(cell) if isinstance(cell, str) else dict(cell)
 
 
+def files_of(field_map: Mapping[str, Any] | None) -> list[str]:
+    """Paths of the images of a field map."""
+    return [] if field_map is None else list(field_map["files"].values())
+
+
 def unwarped(
     works: Engine,
     bold: Path,
