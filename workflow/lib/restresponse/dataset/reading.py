@@ -329,7 +329,7 @@ def _encoding(
                 else f"PhaseEncodingDirection is {direction!r}"
             )
             troubles.append(
-                f"{found}; expected one of {', '.join(DIRECTIONS)}, without which distortion cannot be corrected: add it"
+                f"{found}; expected one of {', '.join(DIRECTIONS)}, without which distortion cannot be corrected: add it, {_SET_ASIDE}"
             )
         direction = None
     lines = None if direction is None else shape["ijk".index(direction[0])]
