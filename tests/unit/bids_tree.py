@@ -65,7 +65,7 @@ def start(bids: Path, table: str = "", **root_sidecar: object) -> Path:
 
 def two_participants(folder: Path) -> Path:
     """Two participants, one scan each, timing in the sidecar at the root."""
-    root = start(folder, RepetitionTime=TR, SliceTiming=TIMES)
+    root = start(folder, RepetitionTime=TR, SliceTiming=TIMES, PhaseEncodingDirection="j-")
     for participant in ("sub-01", "sub-02"):
         add_scan(root, f"{participant}_task-rest")
         add_t1w(root, participant)

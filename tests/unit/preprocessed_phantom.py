@@ -19,6 +19,7 @@ PARTICIPANT = "sub-01"
 VOXEL_SIZE = 4
 ANATOMICAL = {"engine": "embedded", "bias_correction": True, "segmentation_iterations": 20, "voxel_size": VOXEL_SIZE}
 FUNCTIONAL = {"engine": "embedded", "voxel_size": VOXEL_SIZE, "slice_timing": True, "smoothing_fwhm": 5}
+FUNCTIONAL |= {"unwarp": "auto", "phase_encoding_direction": "j-"}
 
 
 def anatomical_outputs(folder: Path) -> dict[str, Path]:

@@ -43,7 +43,7 @@ try:
     config.update(validate(config, Path.cwd()))
     if workflow.local_exec and not workflow.deployment_settings.deployment_method:
         check_found(config)  # elsewhere, programs are those of the container or of the other machine
-    DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"])
+    DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"], config["functional"]["unwarp"])
     PLAN = Plan.of(config)
     check_plan(PLAN, config)
 except InputError as error:

@@ -18,6 +18,7 @@ rule dataset_tables:
         mem_mb=1000,
     params:
         settings={key: value for key, value in config["dataset"].items() if key != "outcome"},
+        unwarp=config["functional"]["unwarp"],
         scans=digest_of_rows([*DATASET.scans, *DATASET.set_aside]),
         code=code_of("dataset.tables"),
     script:

@@ -1,10 +1,13 @@
-# BOLD: slice timing, realignment, coregistration, one resampling to MNI, smoothing; then denoising. Scans that were
-# preprocessed elsewhere (dataset.derivatives) are adopted in the place of all that comes before denoising.
+# BOLD: slice timing, realignment, unwarping, coregistration, one resampling to MNI, smoothing; then denoising. Scans that
+# were preprocessed elsewhere (dataset.derivatives) are adopted in the place of all that comes before denoising.
+
+from restresponse.functional.unwarping import files_of, read_field_map
 
 
 rule functional_preprocess:
     input:
         bold=of_scan("bold"),
+        field_map=lambda wildcards: files_of(read_field_map(SCANS[wildcards.scan]["fieldmap"])),
         T1w=expand("results/anatomical/{anat}/{anat}_desc-preproc_T1w.nii.gz", anat=of_scan("anat")),
         brain_mask=expand("results/anatomical/{anat}/{anat}_desc-brain_mask.nii.gz", anat=of_scan("anat")),
         affine=expand("results/anatomical/{anat}/{anat}_from-T1w_to-MNI152_affine.mat", anat=of_scan("anat")),
@@ -33,7 +36,13 @@ rule functional_preprocess:
     params:
         repetition_time=of_scan("repetition_time"),
         slice_times=of_scan("slice_timing"),
-        settings={key: config["functional"][key] for key in ("engine", "voxel_size", "slice_timing", "smoothing_fwhm")},
+        phase_encoding_direction=of_scan("phase_encoding_direction"),
+        total_readout_time=of_scan("total_readout_time"),
+        field_map=of_scan("fieldmap"),
+        settings={
+            key: config["functional"][key]
+            for key in ("engine", "voxel_size", "slice_timing", "unwarp", "smoothing_fwhm")
+        },
         engine_settings=config["engines"].get(config["functional"]["engine"]),
         code=code_of("functional.preprocess"),
     script:

@@ -9,8 +9,6 @@ with job(snakemake):
         snakemake.input.bold,
         {name: str(path) for name, path in snakemake.input.items()},
         dict(snakemake.output.items()),
-        repetition_time=snakemake.params.repetition_time,
-        engine_settings=snakemake.params.engine_settings,
-        slice_times=snakemake.params.slice_times,
+        **{name: value for name, value in snakemake.params.items() if name not in ("settings", "code")},
         **snakemake.params.settings,
     )

@@ -234,6 +234,8 @@ def _row(run: Image, image: Image, sidecars: Sidecars, problems: Problems, notes
         "slice_timing": MISSING,
         "slice_timing_source": MISSING,
         "phase_encoding_direction": MISSING,
+        "total_readout_time": MISSING,
+        "fieldmap": MISSING,
         "n_volumes": header.shape[3],
         "set_aside": False,
     }

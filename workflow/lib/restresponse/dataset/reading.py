@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from restresponse.dataset.discovery import Image, find_images
+from restresponse.dataset.fieldmaps import DIRECTIONS, FieldMaps, total_readout_time
 from restresponse.dataset.header import Header, read_header, with_content
 from restresponse.dataset.participants import MISSING, check_filter, near_miss, read_participants
 from restresponse.dataset.problems import Problems
@@ -18,7 +19,6 @@ from restresponse.dataset.timing import repetition_time, slice_timing
 from restresponse.errors import InputError
 
 SET_ASIDE = "or name the scan in dataset.set_aside"
-_ENCODING_DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Dataset:
     origin: str | None = None
 
 
-def read_dataset(bids_dir: str | Path | None, settings: Mapping[str, Any]) -> Dataset:
+def read_dataset(bids_dir: str | Path | None, settings: Mapping[str, Any], unwarp: str = "auto") -> Dataset:
     """Read a BIDS dataset without reading a voxel: the raw one, or images preprocessed elsewhere (`derivatives`).
 
     Parameters
@@ -54,6 +54,9 @@ def read_dataset(bids_dir: str | Path | None, settings: Mapping[str, Any]) -> Da
         Root of the raw dataset; the paths in the result begin with it. With `derivatives` it may be None.
     settings : mapping
         The section `dataset` of the config.
+    unwarp : str
+        `functional.unwarp` of the config: what is wrong with field maps is a problem where it is `fieldmap`, a note where it
+        is `auto`, and not looked at otherwise.
 
     Raises
     ------
@@ -83,7 +86,8 @@ def read_dataset(bids_dir: str | Path | None, settings: Mapping[str, Any]) -> Da
     notes: list[str] = []
     anatomicals = _anatomicals(runs, [image for image in images if image.suffix == "T1w"], problems, notes)
     sidecars = Sidecars(root)
-    rows = [_row(run, anatomicals.get(run.stem), sidecars, settings, problems, notes) for run in runs]
+    maps = FieldMaps(root, sidecars)
+    rows = [_row(run, anatomicals.get(run.stem), sidecars, maps, settings, unwarp, problems, notes) for run in runs]
     problems.raise_any(f"The dataset {root} cannot be used")
 
     scanned = {run.participant for run in runs} | {row["participant_id"] for row in aside.values()}
@@ -92,6 +96,11 @@ def read_dataset(bids_dir: str | Path | None, settings: Mapping[str, Any]) -> Da
     if untimed:
         notes.append(
             f"no SliceTiming in the sidecars of {len(untimed)} of {len(rows)} scans; slice timing is not corrected there unless dataset.slice_timing gives it: {some_of(untimed)}"
+        )
+    undirected = [row["scan"] for row in rows if row["phase_encoding_direction"] == MISSING]
+    if undirected and unwarp == "auto":
+        notes.append(
+            f"no usable PhaseEncodingDirection in the sidecars of {len(undirected)} of {len(rows)} scans; distortion is not corrected there: {some_of(undirected)}"
         )
     return Dataset(
         scans=rows,
@@ -276,7 +285,14 @@ def header_of_series(path: Path, problems: Problems) -> Header | None:
 
 
 def _row(
-    run: Image, t1w: Image | None, sidecars: Sidecars, settings: Mapping[str, Any], problems: Problems, notes: list[str]
+    run: Image,
+    t1w: Image | None,
+    sidecars: Sidecars,
+    maps: FieldMaps,
+    settings: Mapping[str, Any],
+    unwarp: str,
+    problems: Problems,
+    notes: list[str],
 ) -> dict[str, Any] | None:
     """The scan's row, or None where a problem stands in its way."""
     header, sidecar = header_of_series(run.path, problems), None
@@ -297,7 +313,7 @@ def _row(
     if header is None or tr is None:
         return None
     times, source = slice_timing(run.stem, sidecar, header, tr, settings["slice_timing"], problems, notes)
-    direction = sidecar.get("PhaseEncodingDirection")
+    encoding = _encoding(run, sidecar, header.shape, maps, unwarp, problems, notes)
     return {
         "scan": run.stem,
         "participant_id": run.participant,
@@ -313,7 +329,57 @@ def _row(
         "repetition_time": tr,
         "slice_timing": json.dumps(times) if times else MISSING,
         "slice_timing_source": source,
-        "phase_encoding_direction": direction if direction in _ENCODING_DIRECTIONS else MISSING,
+        **encoding,
         "n_volumes": header.shape[3],
         "set_aside": False,
+    }
+
+
+def _encoding(
+    run: Image,
+    sidecar: Mapping[str, Any],
+    shape: tuple[int, ...],
+    maps: FieldMaps,
+    unwarp: str,
+    problems: Problems,
+    notes: list[str],
+) -> dict[str, Any]:
+    """The scan's columns on phase encoding and field map."""
+    direction, troubles = sidecar.get("PhaseEncodingDirection"), []
+    if direction not in DIRECTIONS:
+        if unwarp in ("fieldmap", "registration"):
+            found = (
+                "no PhaseEncodingDirection in its sidecars"
+                if direction is None
+                else f"PhaseEncodingDirection is {direction!r}"
+            )
+            troubles.append(
+                f"{found}; expected one of {', '.join(DIRECTIONS)}, without which distortion cannot be corrected: add it, {SET_ASIDE}"
+            )
+        direction = None
+    lines = None if direction is None else shape["ijk".index(direction[0])]
+    readout = total_readout_time(sidecar, run.stem, troubles, lines)
+    field_map = None
+    if unwarp in ("auto", "fieldmap"):
+        field_map, found, told = maps.of(run, sidecar)
+        troubles += found
+        notes += told
+        if field_map and readout is None:
+            troubles.append(
+                "it has a field map but neither TotalReadoutTime nor EffectiveEchoSpacing in its sidecars; expected the read-out's time in s: add it"
+            )
+        if not field_map and unwarp == "fieldmap":
+            troubles.append(
+                "functional.unwarp is fieldmap and there is no field map that names the scan in IntendedFor or B0FieldIdentifier: add it, "
+                f"set functional.unwarp to auto, {SET_ASIDE}"
+            )
+    for trouble in troubles:
+        if unwarp == "fieldmap" or (unwarp == "registration" and direction is None):
+            problems.add(run.stem, trouble)
+        elif unwarp == "auto":
+            notes.append(f"{run.stem}: {trouble}")
+    return {
+        "phase_encoding_direction": direction or MISSING,
+        "total_readout_time": readout or MISSING,
+        "fieldmap": json.dumps(field_map, sort_keys=True) if field_map else MISSING,
     }

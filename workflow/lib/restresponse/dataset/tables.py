@@ -28,6 +28,8 @@ SCAN_COLUMNS = (
     "slice_timing",
     "slice_timing_source",
     "phase_encoding_direction",
+    "total_readout_time",
+    "fieldmap",
     "n_volumes",
     "set_aside",
 )
@@ -39,7 +41,11 @@ def digest_of_rows(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def write_tables(
-    bids_dir: str | Path | None, settings: Mapping[str, Any], scans: str | Path, participants: str | Path
+    bids_dir: str | Path | None,
+    settings: Mapping[str, Any],
+    scans: str | Path,
+    participants: str | Path,
+    unwarp: str = "auto",
 ) -> None:
     """Write the table of scans (those set aside too) and the table of participants, and print what a user should know.
 
@@ -48,10 +54,11 @@ def write_tables(
     bids_dir : root of the raw dataset; with `derivatives` it may be None.
     settings : the section `dataset` of the config.
     scans, participants : paths of the two tables.
+    unwarp : `functional.unwarp` of the config.
     """
     import pandas as pd
 
-    dataset = read_dataset(bids_dir, settings)
+    dataset = read_dataset(bids_dir, settings, unwarp)
     for note in dataset.notes:
         print(f"note: {note}")
     aside = [dict.fromkeys(SCAN_COLUMNS, MISSING) | row | {"set_aside": True} for row in dataset.set_aside]

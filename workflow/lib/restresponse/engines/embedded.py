@@ -18,7 +18,6 @@ from restresponse import __version__, grid
 from restresponse.engines import (
     TISSUES,
     Distortion,
-    Engine,
     EngineFailure,
     Normalisation,
     Realignment,
@@ -26,6 +25,7 @@ from restresponse.engines import (
     niimath,
     warps,
 )
+from restresponse.engines import distortion as distorting
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
 from restresponse.engines import tissues as tissue_maps
@@ -40,7 +40,7 @@ _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free fail
 _FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
 
-class Embedded(Engine):
+class Embedded(distorting.Unwarping):
     """Preprocessing with niimath and greedy."""
 
     name = "embedded"
@@ -102,9 +102,7 @@ class Embedded(Engine):
             brain = self._read(t1w) * (self._read(brain_mask) > 0)
             self._write("T1w_brain.nii", brain.astype(np.float32), nib.load(t1w).affine)
             window = masking.window(self._template["brain"] > 0.5, _MARGIN)
-            corner = self._affine.copy()
-            corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], self._affine)[0]
-            self._write("template_brain.nii", self._template["T1w"][window], corner)
+            self._write("template_brain.nii", self._template["T1w"][window], _cornered(self._affine, window))
             self._run(
                 greedy.DeformableRegistration(
                     fixed="template_brain.nii", moving="T1w_brain.nii", initial="head.mat", out_file="warp_window.nii",
@@ -214,7 +212,9 @@ class Embedded(Engine):
         with self.step("coregistration", "greedy", greedy.VERSION, dict(inputs), method) as facts:
             fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
             moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
-            self._write("fixed.nii", (self._read(t1w) * fixed_mask).astype(np.float32), fixed.affine)
+            window = masking.window(fixed_mask, _MARGIN)  # the air around the brain costs time and blunts the measure
+            inside = (self._read(t1w) * fixed_mask)[window].astype(np.float32)
+            self._write("fixed.nii", inside, _cornered(fixed.affine, window))
             self._write("moving.nii", (self._read(reference) * moved_mask).astype(np.float32), moved.affine)
             centres = [
                 warps.world_of(np.argwhere(mask).mean(axis=0)[None], image.affine)[0]
@@ -270,8 +270,12 @@ class Embedded(Engine):
         shape, affine = grid.grid(voxel_size)
         self._write("grid.nii", np.zeros(shape, np.uint8), affine)
         points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
-        field = warps.sample(self._field(normalisation), self._affine, points).reshape(*shape, 3)
-        self._write_warp("grid_warp.nii", field, affine)
+        field = warps.sample(self._field(normalisation), self._affine, points)
+        if distortion is not None:
+            through = np.loadtxt(coregistration) @ np.loadtxt(normalisation.affine)
+            field = distorting.displacements_with(field, points, through, distortion.shift, distortion.axis)
+            method = method.replace("Motion,", "Motion, distortion,")
+        self._write_warp("grid_warp.nii", field.reshape(*shape, 3), affine)
         frame = nib.load(series).affine @ np.linalg.inv(nib.load(bold).affine)
         matrix = frame @ np.loadtxt(coregistration)
         write_json(
@@ -379,6 +383,13 @@ class Embedded(Engine):
                 f"{type(interface).__name__} ended without its output {target.name}: {interface.cmdline}"
             )
         return target
+
+
+def _cornered(affine: np.ndarray, window: tuple[slice, ...]) -> np.ndarray:
+    """The affine of a window of an image."""
+    corner = np.array(affine, float)
+    corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], affine)[0]
+    return corner
 
 
 def _last_words(text: str) -> str:

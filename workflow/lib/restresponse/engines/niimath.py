@@ -133,3 +133,15 @@ class Smoothing(Niimath):
     """Gaussian smoothing in space."""
 
     input_spec = _SmoothingInput
+
+
+class _PhaseUnwrappingInput(_Input):
+    magnitude = File(argstr="-romeo %s", position=1, mandatory=True, desc="of the same echoes")
+    mask = File(argstr="-k %s", position=2, mandatory=True, desc="inside it the phase is unwrapped")
+    out_file = File(argstr="-no-phase-rescale %s", position=-1, mandatory=True, desc="phase in rad, not wrapped")
+
+
+class PhaseUnwrapping(Niimath):
+    """ROMEO (Dymerska et al. 2021, MRM 85:2294) of a phase in rad."""
+
+    input_spec = _PhaseUnwrappingInput

@@ -20,6 +20,7 @@ from restresponse.engines.reading import processing, read_raw
 from restresponse.errors import InputError
 from restresponse.files import read_json, save_image, write_image, write_json, write_table
 from restresponse.functional.confounds import column_facts, confounds, eroded_tissue_masks
+from restresponse.functional.unwarping import phase_encoding, read_field_map, unwarped
 
 LEAST_OVERLAP = 0.5  # Dice of the scan's own mask with the template's brain below which the registration has failed
 _RANGE = 32767  # of a signed 16-bit integer
@@ -37,6 +38,10 @@ def preprocess_scan(
     voxel_size: float,
     slice_timing: bool,
     smoothing_fwhm: float,
+    unwarp: str = "none",
+    phase_encoding_direction: str | None = None,
+    total_readout_time: float | str | None = None,
+    field_map: Mapping[str, Any] | str | None = None,
 ) -> None:
     """Preprocess one scan.
 
@@ -58,6 +63,10 @@ def preprocess_scan(
     voxel_size : of the grid, mm
     slice_timing : whether slice timing is corrected where the times are known
     smoothing_fwhm : mm; 0 means no smoothing
+    unwarp : how susceptibility distortion is corrected: `auto`, `fieldmap`, `registration` or `none`
+    phase_encoding_direction : BIDS `j-` and so on; None or `n/a` where it is not known
+    total_readout_time : s; None or `n/a` where it is not known
+    field_map : as in the scans table (JSON, or what it holds); None or `n/a` where there is none
     """
     import nibabel as nib
 
@@ -85,10 +94,13 @@ def preprocess_scan(
             why = "switched off" if not slice_timing else "the times of the slices are not known"
             works.add("slice timing", "none", None, {"why": why}, f"Slice timing was not corrected ({why}).")
         realignment = works.realign(raw)
-        works.add("unwarping", "none", None, {}, "Susceptibility distortion was not corrected.")
-        own_mask = works.functional_mask(realignment.reference)
-        coregistration = works.coregister(realignment.reference, own_mask, local["T1w"], local["brain_mask"])
-        resampled = works.resample(raw, realignment, coregistration, normalisation, voxel_size)
+        phase = phase_encoding(phase_encoding_direction, total_readout_time)
+        straight = unwarped(
+            works, raw, realignment, local["T1w"], local["brain_mask"], phase, unwarp, read_field_map(field_map)
+        )
+        distortion, own_mask, coregistration = straight
+        resampled = works.resample(raw, realignment, coregistration, normalisation, voxel_size, distortion)
+        # the mask is the undistorted reference's where there is a distortion, so the shift is not for it
         carried = works.resample(own_mask, None, coregistration, normalisation, voxel_size)
 
         own = np.asarray(nib.load(carried).dataobj) > 0.5

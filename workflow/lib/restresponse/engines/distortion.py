@@ -1,0 +1,165 @@
+"""The embedded engine's work on susceptibility distortion: images in, `Distortion` out, and the field that resampling adds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from restresponse import __version__
+from restresponse.engines import Distortion, Engine, PhaseEncoding, Realignment, shifts, unwarping, warps
+
+LEAST_GAIN = 0.15  # of the unexplained variance that a field must remove: without distortion 0.08 to 0.12, with 4 mm 0.23 and more
+_AROUND = 6.0  # mm around the brain in which EPI and T1w are compared
+_MARGIN = 6  # voxels kept around that
+_FINE = 1.5  # mm, of the points whose mean is a voxel of the EPI
+
+
+class Unwarping(Engine):
+    """The steps of an engine that correct distortion with this module, for engines with `_read` and `_write` in their folder."""
+
+    def unwarp_by_field(
+        self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
+    ) -> Distortion | None:
+        if phase.readout is None:
+            return None
+        method = (
+            "Susceptibility distortion was corrected with the field map: the signal was moved along the phase-encoding axis by "
+            "the off-resonance times the total readout time."
+        )
+        inputs = {"axis": phase.axis, "sign": phase.sign, "readout": phase.readout}
+        with self.step("unwarping", "restresponse", __version__, dict(inputs), method) as facts:
+            shift = (self._read(hertz) * np.float32(phase.readout * phase.sign)).astype(np.float32)
+            return self._distortion(realignment, bounded(shift, phase.axis), phase.axis, facts)
+
+    def unwarp_by_registration(
+        self,
+        bold: Path,
+        realignment: Realignment,
+        reference_mask: Path,
+        axis: int,
+        t1w: Path,
+        brain_mask: Path,
+        coregistration: Path,
+    ) -> Distortion | None:
+        start = time.perf_counter()
+        found = match_to_anatomy(realignment.reference, axis, t1w, brain_mask, np.loadtxt(coregistration))
+        facts = {"axis": axis, "unexplained_before": round(found.before, 4), "unexplained_after": round(found.after, 4)}
+        if found.after > (1 - LEAST_GAIN) * found.before:
+            why = "the registration to the T1w image along the phase-encoding axis found none that improves their match"
+            method = f"Susceptibility distortion was not corrected ({why})."
+            self.add("unwarping", "none", None, facts | {"why": why}, method)
+            return None
+        method = (
+            "Susceptibility distortion was estimated by registration of the EPI reference to the T1w image, restricted to the "
+            "phase-encoding axis (cubic B-splines, Gauss-Newton), after a first rigid registration."
+        )
+        distortion = self._distortion(realignment, found.shift, axis, facts)
+        self.add("unwarping", "restresponse", __version__, facts, method, time.perf_counter() - start)
+        return distortion
+
+    def _read(self, path: Path | str) -> np.ndarray:
+        raise NotImplementedError
+
+    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
+        raise NotImplementedError
+
+    def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
+        """The reference without a shift in voxels, and the shift, as files; its size goes into `facts`."""
+        image = nib.load(realignment.reference)
+        size = np.abs(shift) * np.linalg.norm(image.affine[:3, axis])
+        facts |= {"largest_mm": round(float(size.max()), 2), "mean_mm": round(float(size.mean()), 2)}
+        straight = undistorted_reference(realignment.reference, shift, axis)
+        reference = self._write("reference_straight.nii", straight.astype(np.float32), image.affine)
+        return Distortion(reference, self._write("shift.nii", shift.astype(np.float32), image.affine), axis)
+
+
+def undistorted_reference(reference: Path, shift: np.ndarray, axis: int) -> np.ndarray:
+    """The reference (X, Y, Z) without its distortion, signal kept (intensities times 1 + s')."""
+    image = np.asarray(nib.load(reference).dataobj, np.float32)
+    return np.moveaxis(shifts.undistorted(np.moveaxis(image, axis, -1), np.moveaxis(shift, axis, -1)), -1, axis)
+
+
+def bounded(shift: np.ndarray, axis: int) -> np.ndarray:
+    """The field without folds."""
+    return np.ascontiguousarray(np.moveaxis(shifts.unfolded(np.moveaxis(shift, axis, -1)), -1, axis))
+
+
+def match_to_anatomy(
+    reference: Path, axis: int, t1w: Path, brain_mask: Path, coregistration: np.ndarray
+) -> unwarping.Match:
+    """The field along `axis` that makes the reference like the T1w, on the reference's grid, see `unwarping.against_anatomy`.
+
+    Parameters
+    ----------
+    coregistration : (4, 4), mm in the T1w's world to mm in the EPI's
+    """
+    from scipy import ndimage
+
+    epi, anatomical, mask = (nib.load(path) for path in (reference, t1w, brain_mask))
+    shape, voxel_size = epi.shape[:3], np.linalg.norm(epi.affine[:3, :3], axis=0)
+    head = np.asarray(anatomical.dataobj, np.float32)
+    brain = (np.asarray(mask.dataobj) > 0).astype(np.float32)
+    to_t1w = np.linalg.inv(coregistration) @ epi.affine
+    t1w_there, brain_there = (
+        _averaged(data, np.linalg.inv(image.affine) @ to_t1w, shape, voxel_size)
+        for data, image in ((head, anatomical), (brain, mask))
+    )
+    if not (brain_there >= 0.5).any():
+        return unwarping.Match(np.zeros(shape, np.float32), 1.0, 1.0)
+    region = ndimage.distance_transform_edt(brain_there < 0.5, sampling=voxel_size) < _AROUND
+    index = np.argwhere(region)
+    low, high = np.maximum(index.min(axis=0) - _MARGIN, 0), np.minimum(index.max(axis=0) + _MARGIN + 1, shape)
+    window = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    images = (np.asarray(epi.dataobj, np.float32), t1w_there, brain_there, region)
+    turned = [np.ascontiguousarray(np.moveaxis(image[window], axis, -1)) for image in images]
+    found = unwarping.against_anatomy(*turned, _last(voxel_size, axis))
+    around = [(part.start, n - part.stop) for part, n in zip(window, shape, strict=True)]
+    shift = np.pad(np.moveaxis(found.shift, -1, axis), around, mode="edge")
+    return unwarping.Match(np.ascontiguousarray(shift), found.before, found.after)
+
+
+def displacements_with(
+    field: np.ndarray, points: np.ndarray, through: np.ndarray, shift: Path, axis: int
+) -> np.ndarray:
+    """Displacements that lead through a warp to the place in a distorted EPI.
+
+    Parameters
+    ----------
+    field : (n, 3) mm, of the warp, at each of `points`
+    points : (n, 3) mm on the target
+    through : (4, 4), mm after the warp to mm in the EPI's world, the head as in the reference
+    shift, axis : see `engines.Distortion`
+
+    Returns
+    -------
+    (n, 3) mm, of which `through` makes the place where the EPI shows it
+    """
+    from scipy import ndimage
+
+    image = nib.load(shift)
+    place = warps.world_of(points + field, np.linalg.inv(image.affine) @ through)
+    found = ndimage.map_coordinates(np.asarray(image.dataobj, np.float32), place.T, order=1, mode="nearest")
+    step = np.linalg.solve(through[:3, :3], image.affine[:3, axis])
+    return field + found[:, None] * step
+
+
+def _averaged(data: np.ndarray, through: np.ndarray, shape: tuple[int, ...], voxel_size: np.ndarray) -> np.ndarray:
+    """An image on another grid (`through`: index there to index here), the mean over each voxel's points, linear."""
+    from scipy import ndimage
+
+    counts = np.maximum(1, np.round(voxel_size / _FINE)).astype(int)
+    total = np.zeros(shape, np.float32)
+    for offset in np.ndindex(*counts):
+        inside = (np.array(offset) + 0.5) / counts - 0.5
+        start = through[:3, :3] @ inside + through[:3, 3]
+        total += ndimage.affine_transform(data, through[:3, :3], start, output_shape=shape, order=1)
+    return total / np.float32(counts.prod())
+
+
+def _last(values: np.ndarray, axis: int) -> np.ndarray:
+    """The values (3,) of each axis in the order that `moveaxis(…, axis, -1)` gives."""
+    return np.array([*np.delete(values, axis), values[axis]])

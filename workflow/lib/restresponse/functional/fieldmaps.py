@@ -1,0 +1,244 @@
+"""BIDS field maps as off-resonance in Hz on the grid of the EPI reference, the same for every engine.
+
+A field map is a mapping as the scans table holds it: `kind` (`phasediff`, `phases`, `epi` or `fieldmap`), `files` by their
+BIDS suffix, and what the kind needs: `echo_times` (s), `units`, or, for each EPI, `directions` and `readouts` (s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from restresponse.engines import Engine, EngineFailure, PhaseEncoding
+from restresponse.engines.reading import read_raw
+
+HERTZ_OF = {"Hz": 1.0, "rad/s": 1 / (2 * np.pi), "T": 42.577478518e6}  # of protons
+_SMOOTHING = 2.0  # mm, of the field inside the brain
+_SPREAD = (32.0, 16.0, 8.0, 4.0)  # mm, over which the field goes on beyond the brain, the narrowest that reaches
+_FAINT = 0.15  # of the brain's median magnitude, below which the phase is noise
+_AROUND = 8.0  # mm around the brain in which reversed EPIs are compared
+
+
+def prepare_field(works: Engine, reference: Path, phase: PhaseEncoding, field_map: Mapping[str, Any]) -> Path:
+    """The field of a scan.
+
+    Parameters
+    ----------
+    works : engine, whose brain mask and rigid registration are used
+    reference : of the realignment
+    phase : of the scan
+    field_map : see the module
+
+    Returns
+    -------
+    image on the reference's grid, float32, Hz, smoothed, going on smoothly beyond the brain
+
+    Raises
+    ------
+    EngineFailure
+        The images do not fit together.
+    InputError
+        An image cannot be read.
+    """
+    kind = field_map["kind"]
+    if kind == "epi":
+        magnitude, hertz, mask = _of_reversed(works, reference, phase, field_map)
+    else:
+        magnitude, hertz, mask = _of_phases(works, field_map) if kind != "fieldmap" else _ready_made(works, field_map)
+    return _onto_reference(works, reference, magnitude, hertz, mask)
+
+
+def hertz_of_phase(phase: np.ndarray, mask: np.ndarray, interval: float) -> np.ndarray:
+    """Off-resonance in Hz of an unwrapped phase difference in rad between echoes `interval` s apart; the median's turn is 0."""
+    turns = phase / (2 * np.pi)
+    return (turns - np.round(np.median(turns[mask]))) / interval
+
+
+def radians(stored: np.ndarray) -> np.ndarray:
+    """Wrapped phase in rad of a stored image: as it is, or as scanners write it, 0 to 4095 or -4096 to 4095 for a turn."""
+    low, high = float(stored.min()), float(stored.max())
+    if high - low <= 2.1 * np.pi:
+        return stored.astype(np.float32)
+    if low >= 0:
+        half = 2 ** np.ceil(np.log2(high + 1)) / 2
+        return ((stored - half) / half * np.pi).astype(np.float32)
+    half = 2 ** np.ceil(np.log2(max(-low, high)))
+    return (stored / half * np.pi).astype(np.float32)
+
+
+def continued(field: np.ndarray, mask: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
+    """A field smoothed inside its mask and carried on beyond it: the mean of what is near, the wider the farther."""
+    from scipy import ndimage
+
+    weight = mask.astype(np.float32)
+    values = np.where(mask, field, 0).astype(np.float32)
+    out = np.full(field.shape, np.median(field[mask]), np.float32)
+    for width in (*_SPREAD, _SMOOTHING):
+        near = ndimage.gaussian_filter(weight, width / voxel_size, truncate=3)
+        mean = ndimage.gaussian_filter(values, width / voxel_size, truncate=3) / np.maximum(near, 1e-6)
+        share = np.clip(near / 0.2, 0, 1)
+        out = share * mean + (1 - share) * out
+    return out
+
+
+def _of_phases(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Of a phase difference or two phases: the magnitude as a file, Hz and brain on its grid."""
+    from restresponse.engines import niimath
+
+    files, times = field_map["files"], field_map["echo_times"]
+    magnitude, image, mask = _magnitude(works, files.get("magnitude1") or files["magnitude2"])
+    if field_map["kind"] == "phasediff":
+        phase = radians(_same_grid(files["phasediff"], image))
+    else:
+        first, second = (radians(_same_grid(files[name], image)) for name in ("phase1", "phase2"))
+        phase = np.angle(np.exp(1j * (second - first).astype(np.complex64))).astype(np.float32)
+    _save(works, "fieldmap_phase.nii", phase, image.affine)
+    _save(works, "fieldmap_mask.nii", mask.astype(np.uint8), image.affine)
+    interface = niimath.PhaseUnwrapping(
+        in_file="fieldmap_phase.nii",
+        magnitude=magnitude.name,
+        mask="fieldmap_mask.nii",
+        out_file="fieldmap_unwrapped.nii",
+    )
+    try:
+        interface.run(cwd=str(works.folder))
+        unwrapped = _read(works.folder / "fieldmap_unwrapped.nii")
+    except (RuntimeError, FileNotFoundError) as error:
+        raise EngineFailure(f"the phases of the field map {files} could not be unwrapped: {error}") from error
+    works.add(
+        "field map", "niimath", niimath.VERSION, {"kind": field_map["kind"], "echo_times": list(times)},
+        "The phase difference of the field map was unwrapped (ROMEO, niimath) and divided by the echoes' distance.",
+    )  # fmt: skip
+    return magnitude, hertz_of_phase(unwrapped, mask, times[1] - times[0]), mask
+
+
+def _ready_made(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Of a field in Hz, rad/s or T: the magnitude as a file, Hz and brain on its grid."""
+    magnitude, image, mask = _magnitude(works, field_map["files"]["magnitude"])
+    hertz = _same_grid(field_map["files"]["fieldmap"], image) * HERTZ_OF[field_map["units"]]
+    works.add(
+        "field map", "restresponse", None, {"kind": "fieldmap", "units": field_map["units"]}, "The field map was read."
+    )
+    return magnitude, hertz, mask
+
+
+def _of_reversed(
+    works: Engine, reference: Path, phase: PhaseEncoding, field_map: Mapping[str, Any]
+) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Of EPIs read out both ways: the one read out like the scan as a file, Hz where each place is shown in it, and its brain."""
+    import nibabel as nib
+    from scipy import ndimage
+
+    from restresponse import __version__
+    from restresponse.engines import shifts, unwarping
+
+    files, directions, readouts = (field_map[key] for key in ("files", "directions", "readouts"))
+    signs = {("-" if direction.endswith("-") else "+"): name for name, direction in directions.items()}
+    own, other = ("-", "+") if phase.sign < 0 else ("+", "-")
+    if other not in signs:
+        raise EngineFailure(
+            f"no EPI of the field map is read out against the scan; found {', '.join(directions.values())}"
+        )
+    if own in signs:  # moved to the reference by what both show
+        like_scan, readout = _first_volume(files[signs[own]]), readouts[signs[own]]
+    else:
+        like_scan, readout = nib.load(reference), phase.readout
+    first = np.asarray(like_scan.dataobj, np.float32)
+    against = _first_volume(files[signs[other]])
+    through = np.linalg.inv(against.affine) @ like_scan.affine
+    turned = np.abs(through[:3, :3] / np.linalg.norm(through[:3, :3], axis=0))
+    if turned[phase.axis, phase.axis] < 0.9:
+        raise EngineFailure("the EPIs of the field map lie otherwise than each other: their phase-encoding axes differ")
+    second = ndimage.affine_transform(
+        np.asarray(against.dataobj, np.float32), through[:3, :3], through[:3, 3], output_shape=first.shape, order=1
+    )
+    path = _save(works, "fieldmap_epi.nii", first, like_scan.affine)
+    size = np.linalg.norm(like_scan.affine[:3, :3], axis=0)
+    mask = np.asarray(nib.load(works.functional_mask(path)).dataobj) > 0
+    del works.steps[-1]
+    region = ndimage.distance_transform_edt(~mask, sampling=size) < _AROUND
+    last = [np.ascontiguousarray(np.moveaxis(array, phase.axis, -1)) for array in (first, second, region)]
+    order = np.array([*np.delete(size, phase.axis), size[phase.axis]])
+    shift = unwarping.against_reversed(last[0], last[1], readouts[signs[other]] / readout, last[2], order)
+    works.add(
+        "field map", "restresponse", __version__, {"kind": "epi", "images": len(files)},
+        "The field was estimated from EPIs read out in opposite directions, by symmetric registration along that axis.",
+    )  # fmt: skip
+    brain = shifts.undistorted(np.moveaxis(mask, phase.axis, -1).astype(np.float32), shift) > 0.5
+    return path, np.moveaxis(shift, -1, phase.axis) / (readout * phase.sign), np.moveaxis(brain, -1, phase.axis)
+
+
+def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.ndarray, mask: np.ndarray) -> Path:
+    """Carry the field to the reference by rigid registration of what was scanned with it."""
+    import nibabel as nib
+    from scipy import ndimage
+
+    image, target = nib.load(magnitude), nib.load(reference)
+    size = np.linalg.norm(image.affine[:3, :3], axis=0)
+    if mask.sum() < 100:
+        raise EngineFailure("no brain was found in the images of the field map")
+    brain = _save(works, "fieldmap_brain.nii", mask.astype(np.uint8), image.affine)
+    start = len(works.steps)
+    reference_mask = works.functional_mask(reference)
+    matrix = np.loadtxt(works.coregister(reference, reference_mask, magnitude, brain))
+    del works.steps[start:]
+    through = np.linalg.inv(image.affine) @ np.linalg.inv(matrix) @ target.affine
+    carried = ndimage.affine_transform(
+        continued(hertz, mask, size), through[:3, :3], through[:3, 3],
+        output_shape=target.shape[:3], order=1, mode="nearest",
+    )  # fmt: skip
+    works.steps[-1]["parameters"]["to_reference"] = matrix.tolist()
+    works.steps[-1]["method"] += " It was carried to the EPI reference by rigid registration."
+    return _save(works, "fieldmap_hertz.nii", carried.astype(np.float32), target.affine)
+
+
+def _magnitude(works: Engine, path: str) -> tuple[Path, Any, np.ndarray]:
+    """The magnitude as a file of the working folder, its image, and its brain."""
+    import nibabel as nib
+
+    data, image = read_raw(path, 3, "magnitude")
+    saved = _save(works, "fieldmap_magnitude.nii", data, image.affine)
+    mask = np.asarray(nib.load(works.functional_mask(saved)).dataobj) > 0
+    del works.steps[-1]  # part of the field map's step
+    mask &= data > _FAINT * np.median(data[mask])
+    return saved, image, mask
+
+
+def _same_grid(path: str, image: Any) -> np.ndarray:
+    data, other = read_raw(path, 3, "field map")
+    if data.shape != image.shape[:3] or not np.allclose(other.affine, image.affine, atol=0.01):
+        raise EngineFailure(
+            f"{path} has another grid than its magnitude: {data.shape} and {image.shape[:3]}, or another position"
+        )
+    return data
+
+
+def _first_volume(path: str) -> Any:
+    """An image of the mean of the first volumes of an EPI."""
+    import nibabel as nib
+
+    from restresponse.errors import InputError
+
+    image = nib.load(path)
+    data, image = read_raw(path, 3 if image.ndim == 3 or image.shape[3] == 1 else 4, "EPI of the field map")
+    if not data.any():
+        raise InputError(f"{path} is empty")
+    return nib.Nifti1Image(data if data.ndim == 3 else data.mean(axis=3), image.affine)
+
+
+def _read(path: Path) -> np.ndarray:
+    import nibabel as nib
+
+    return np.asarray(nib.load(path).dataobj, np.float32)
+
+
+def _save(works: Engine, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
+    import nibabel as nib
+
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    image.to_filename(works.folder / name)
+    return works.folder / name
