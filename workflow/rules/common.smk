@@ -29,6 +29,11 @@ def files_beside(*columns):
     ]
 
 
+def of_anatomical(path):
+    """Input function: a file of the scan's anatomical image; none where the scan was preprocessed elsewhere."""
+    return lambda wildcards: [path.format(anat=anat) for anat in [SCANS[wildcards.scan]["anat"]] if anat != "n/a"]
+
+
 def one_of(values):
     """A wildcard's constraint: one of these values and nothing else."""
     return "|".join(re.escape(str(value)) for value in values) or "(?!)"

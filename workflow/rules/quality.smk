@@ -75,11 +75,11 @@ rule quality_page:
         record="results/functional/{scan}/{scan}.json",
         denoised_record="results/functional/{scan}/{scan}_desc-denoised.json",
         group_mask="results/quality/group_mask.nii.gz",
-        T1w=expand("results/anatomical/{anat}/{anat}_space-MNI152_desc-preproc_T1w.nii.gz", anat=of_scan("anat")),
-        GM=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-GM_probseg.nii.gz", anat=of_scan("anat")),
-        WM=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-WM_probseg.nii.gz", anat=of_scan("anat")),
-        CSF=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-CSF_probseg.nii.gz", anat=of_scan("anat")),
-        anatomical_record=expand("results/anatomical/{anat}/{anat}.json", anat=of_scan("anat")),
+        T1w=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_desc-preproc_T1w.nii.gz"),
+        GM=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_label-GM_probseg.nii.gz"),
+        WM=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_label-WM_probseg.nii.gz"),
+        CSF=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_label-CSF_probseg.nii.gz"),
+        anatomical_record=of_anatomical("results/anatomical/{anat}/{anat}.json"),
     output:
         "results/quality/{scan}.html",
     log:

@@ -5,7 +5,7 @@ from restresponse.adapter import job  # first: sets one BLAS thread
 with job(snakemake):
     from restresponse.quality.pages.scan import write_scan_page
 
-    files = {name: str(path) for name, path in snakemake.input.items()}
+    files = {name: str(path) for name, path in snakemake.input.items() if path}
     write_scan_page(
         files,
         snakemake.output[0],
