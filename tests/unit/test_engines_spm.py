@@ -348,6 +348,24 @@ def test_a_program_without_memory_or_licence_is_not_the_datas_failure(tmp_path):
     killed = _program(tmp_path / "killed.sh", "kill -9 $$")
     with pytest.raises(MemoryError, match="SPM's Smooth"):
         engine("spm", tmp_path, killed).smooth(image, 5)
+    locked = _program(tmp_path / "licence.sh", "echo 'License checkout failed.' >&2; exit 1")
+    with pytest.raises(OSError, match=r"SPM did not start.*licence\.sh.*License checkout failed"):
+        engine("spm", tmp_path, locked).smooth(image, 5)
+
+
+def test_relative_paths_of_the_settings_start_in_the_working_directory(tmp_path, monkeypatch):
+    """A batch runs in a folder of its own, and must find the program all the same."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job").mkdir()
+    writes = (
+        'echo "SPM version: SPM12 Release: 7771"; for script; do :; done; cd "$(dirname "$script")"; cp a.nii sa.nii'
+    )
+    settings = _program(tmp_path / "spm.sh", writes) | {"command": "./spm.sh script"}
+    works = engine("spm", tmp_path / "job", settings)
+    assert works.smooth(_image(tmp_path / "job" / "a.nii", (6, 6, 4)), 5) == tmp_path / "job" / "sa.nii"
+    assert works.steps[-1]["version"] == "SPM12 7771"
+    with pytest.raises(InputError, match=r"no file tpm/TPM\.nii"):
+        engine("spm", tmp_path / "job", settings | {"folder": "nowhere"})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from restresponse.engines import fsl_installation
@@ -31,32 +32,44 @@ def check_found(config: Mapping[str, Any]) -> None:
     """
     chosen = {config["anatomical"]["engine"], config["functional"]["engine"]}
     if "spm" in chosen:
-        spm_command(config["engines"]["spm"])
+        spm_settings(config["engines"]["spm"])
     if "fsl" in chosen:
         fsl_installation.check()
 
 
-def spm_command(settings: Mapping[str, Any]) -> str:
-    """The command of the settings `engines.spm`, found on this machine.
+def spm_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings `engines.spm` with absolute paths, their program and tissue maps found on this machine.
+
+    Relative paths start in the working directory; a batch runs in a folder of its own.
 
     Raises
     ------
     InputError
-        No command, or its program is not found or cannot be executed.
+        No command, or its program is not found or cannot be executed; a folder without SPM's tissue maps.
     """
-    command = settings.get("command")
+    command, folder = settings.get("command"), settings.get("folder")
     if not command:
         raise InputError(f"the engine spm has no command: set engines.spm.command; {_WAY_OUT}")
     try:
-        program = shlex.split(command)[0]
-    except (ValueError, IndexError) as error:
+        program, *arguments = shlex.split(command)
+    except ValueError as error:
         raise InputError(
             f"engines.spm.command is {command!r}; expected a program and its arguments, e.g. run_spm12.sh /opt/mcr script: "
             "correct its quotes"
         ) from error
-    if shutil.which(program) is None:
+    found = shutil.which(program)
+    if found is None:
         raise InputError(
             f"the program of SPM, {program} (engines.spm.command: {command}), is not found or cannot be executed on this "
             f"machine; expected SPM standalone or MATLAB: give its whole path or put its folder on PATH; {_WAY_OUT}"
         )
-    return command
+    if folder and not (Path(folder) / "tpm" / "TPM.nii").is_file():
+        raise InputError(
+            f"engines.spm.folder is {folder}, which has no file tpm/TPM.nii; expected the folder of SPM, with spm.m and the "
+            "tissue maps: correct it, or set it to null where the program knows its own"
+        )
+    return {
+        **settings,
+        "command": shlex.join([str(Path(found).absolute()), *arguments]),
+        "folder": str(Path(folder).absolute()) if folder else None,
+    }

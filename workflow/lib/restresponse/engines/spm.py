@@ -52,7 +52,7 @@ class Spm(Engine):
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(folder, settings)
-        programs.spm_command(self.settings)
+        self.settings = programs.spm_settings(self.settings)
         if "'" in str(self.folder):
             raise InputError(
                 f"the folder {self.folder} has an apostrophe in its path, which ends a text in MATLAB: run the workflow in "
@@ -114,15 +114,10 @@ class Spm(Engine):
             return paths
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
-        if (
-            image,
-            normalisation,
-        ) not in self._at_template:  # one start of SPM for all the images that will be asked for
-            known = [self._segmentation[name] for name in ("T1w", *TISSUES) if name in self._segmentation]
-            images = [
-                image,
-                *(path for path in known if path != image and (path, normalisation) not in self._at_template),
-            ]
+        if (image, normalisation) not in self._at_template:
+            # one start of SPM for all the images that will be asked for
+            parts = [self._segmentation[name] for name in ("T1w", *TISSUES) if name in self._segmentation]
+            images = [path for path in dict.fromkeys([image, *parts]) if (path, normalisation) not in self._at_template]
             copies = [self._copied(path, f"template_{path.name}") for path in images]
             written = self._normalised(copies, normalisation, deformations.VOXEL_SIZE, interpolation=1)
             self._at_template |= {(path, normalisation): out for path, out in zip(images, written, strict=True)}
@@ -197,7 +192,7 @@ class Spm(Engine):
                     f"coregistration failed: the EPI's brain overlaps the T1w's by a Dice of {best[0]:.2f}; expected more than "
                     "0.5: look at both images and at the positions in their headers"
                 )
-            path = self.folder / f"coregistration_{reference.stem}.mat.txt"
+            path = self.folder / f"coregistration_{reference.stem}.txt"
             np.savetxt(path, best[2], fmt="%.10f")
             return path
 
@@ -306,7 +301,7 @@ class Spm(Engine):
         field = None if shift is None else self._write("vdm5_unwarp.nii", np.swapaxes(shift, 1, axis), affine)
         self._run(spm_batches.unwarping(self.settings, series, field))
         for name, out in (("uunwarp.nii", "unwarped.nii"), ("meanuunwarp.nii", "unwarped_reference.nii")):
-            self._write(out, np.nan_to_num(np.swapaxes(self._read(name), 1, axis)), image.affine)
+            self._write(out, np.swapaxes(self._read(name), 1, axis), image.affine)
             (self.folder / name).unlink()
         series.unlink()
         still = np.zeros(image.shape[:3], np.float32) if shift is None else shift.astype(np.float32)
@@ -336,7 +331,7 @@ class Spm(Engine):
         savemat(image.with_suffix(".mat"), {"mat": np.moveaxis(affines @ _FROM_ONE, 0, -1)})
 
     def _read(self, path: Path | str) -> np.ndarray:
-        return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
+        return np.nan_to_num(np.asarray(nib.load(self.folder / path).dataobj, np.float32))
 
     def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
         image = nib.Nifti1Image(data, affine)
@@ -345,13 +340,18 @@ class Spm(Engine):
         return self.folder / name
 
     def _run(self, batch: Any) -> None:
-        """Run a batch in the working folder; SPM's words are in the error."""
+        """Run a batch in the working folder; SPM's words are in the error, and a machine's failure is not the data's."""
         what = type(batch).__name__
         try:
             batch.run(cwd=str(self.folder))
         except spm_batches.BatchError as error:
             if error.killed:
                 raise MemoryError(f"SPM's {what} was killed or ran out of memory: {error}") from error
+            if batch.release is None:
+                raise OSError(
+                    f"SPM did not start, so that {what} was not run; expected that the command of engines.spm, "
+                    f"{self.settings['command']}, runs a script of SPM's: {error}"
+                ) from error
             if shutil.disk_usage(self.folder).free < _LEAST_DISK:
                 raise OSError(errno.ENOSPC, f"no space left where SPM's {what} writes", str(self.folder)) from error
             raise EngineFailure(f"SPM's {what} failed: {error}") from error
