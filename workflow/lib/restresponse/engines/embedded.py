@@ -214,7 +214,8 @@ class Embedded(Engine):
         with self.step("coregistration", "greedy", greedy.VERSION, dict(inputs), method) as facts:
             fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
             moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
-            self._write("fixed.nii", (self._read(t1w) * fixed_mask).astype(np.float32), fixed.affine)
+            # an EPI shows nothing finer than 2 mm, and the last level takes as long as the fixed image has voxels
+            self._write("fixed.nii", *masking.coarser(self._read(t1w) * fixed_mask, fixed.affine, REGISTRATION_VOXEL))
             self._write("moving.nii", (self._read(reference) * moved_mask).astype(np.float32), moved.affine)
             centres = [
                 warps.world_of(np.argwhere(mask).mean(axis=0)[None], image.affine)[0]
