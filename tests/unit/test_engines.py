@@ -235,6 +235,46 @@ def test_segmentation_separates_three_tissues_and_refuses_inverted_contrast():
         tissues.segment(100 - values, priors, 20)
 
 
+def test_segmentation_gives_a_mixed_voxel_its_shares():
+    """Half the fluid is alone and half shares its voxels with grey matter: the fluid's mean stays the fluid's, the shares are right."""
+    generator = np.random.default_rng(2)
+    fluid = np.concatenate([np.zeros(30000), np.ones(2000), generator.uniform(0.02, 0.98, 8000), np.zeros(20000)])
+    white = np.arange(fluid.size) >= 40000
+    values = 20 * fluid + np.where(white, 90, 60) * (1 - fluid) + generator.normal(0, 4, fluid.size)
+    guess = np.clip(fluid + generator.normal(0, 0.15, fluid.size), 0, 1)
+    priors = {"GM": np.where(white, 0.1, 1 - guess), "WM": np.where(white, 0.9, 0), "CSF": np.where(white, 0, guess)}
+    found = tissues.segment(values, priors, 20)
+    mixed = slice(32000, 40000)
+    assert np.abs(found["CSF"][mixed] - fluid[mixed]).mean() < 0.12
+    assert np.corrcoef(found["CSF"][mixed], fluid[mixed])[0, 1] > 0.9
+    assert found["CSF"].sum() == pytest.approx(fluid.sum(), rel=0.1)
+    np.testing.assert_allclose(sum(found.values()), 1, atol=1e-5)
+
+
+def test_template_places_undo_warp_and_affine_in_every_voxel():
+    shape, affine = grid.grid(4)
+    points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
+    field = (4 * np.sin(points[:, [1, 2, 0]] / 30)).reshape(*shape, 3).astype(np.float32)
+    matrix = _turned(2, 9, (3, 4, 5))
+    mask = np.zeros((40, 44, 30), bool)
+    mask[4:36, 5:40, 3:27] = True
+    mask_affine = _turned(0, 15) @ np.diag([3.0, 3.0, 4.0, 1.0])
+    mask_affine[:3, 3] = [-60, -60, -40]
+    found = warps.template_places(mask, mask_affine, matrix, field, affine).astype(float)
+    back = warps.world_of(found + warps.sample(field, affine, found), matrix)
+    np.testing.assert_allclose(back, warps.world_of(np.argwhere(mask).astype(float), mask_affine), atol=0.1)
+
+
+def test_a_coarser_image_lies_where_the_fine_one_does():
+    affine = _turned(1, 20) @ np.diag([0.9, 1.1, 3.0, 1.0])
+    affine[:3, 3] = [5, -7, 2]
+    fine = _ramps((20, 21, 9), affine)
+    coarse, coarse_affine = masks.coarser(fine[..., 0], affine, 2.0)
+    assert coarse.shape == (10, 11, 9)  # 1.8, 2.2 and 3 mm
+    expected = _ramps(coarse.shape, coarse_affine)[..., 0]
+    np.testing.assert_allclose(coarse[:, :10], expected[:, :10], atol=1e-3)
+
+
 def test_functional_brain_is_found_from_the_image_alone():
     from scipy import ndimage
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from restresponse.engines import TISSUES, EngineFailure
 from restresponse.engines.masks import correlation, dice
 from restresponse.engines.reading import header_notes, processing, read_raw
 from restresponse.files import save_image, write_image, write_text
+
+if TYPE_CHECKING:
+    import nibabel
 
 LEAST_OVERLAP = 0.5  # Dice with the template's brain below which the registration has failed
 
@@ -87,8 +90,22 @@ def normalise_anatomical(
             values = grid.resample(np.asarray(nib.load(path).dataobj, np.float32), fine, shape, affine)
             write_image(outputs[f"{name}_MNI"], values, affine)
         for name in TISSUES:
-            save_image(outputs[name], nib.load(tissues[name]))
-        save_image(outputs["T1w"], nib.load(flat))
+            save_image(outputs[name], _in_16_bits(tissues[name]))
+        save_image(outputs["T1w"], _in_16_bits(flat))
         save_image(outputs["brain_mask"], nib.load(mask))
         save_image(outputs["warp"], nib.load(normalisation.warp))
         write_text(outputs["affine"], normalisation.affine.read_text())
+
+
+def _in_16_bits(path: Path) -> nibabel.Nifti1Image:
+    """An image as 16-bit integers with a power of two as scale: half of floats to compress, and what is 0 or 1 stays so."""
+    import nibabel as nib
+
+    image = nib.load(path)
+    data = np.asarray(image.dataobj, np.float32)
+    largest = max(float(np.abs(data).max()), 1e-6)
+    scale = float(2.0 ** np.ceil(np.log2(largest / np.iinfo(np.int16).max)))
+    stored = nib.Nifti1Image(np.rint(data / np.float32(scale)).astype(np.int16), image.affine)
+    stored.header.set_slope_inter(scale, 0)
+    stored.header.set_xyzt_units("mm", "sec")
+    return stored

@@ -213,8 +213,10 @@ class Embedded(distorting.Unwarping):
             fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
             moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
             window = masking.window(fixed_mask, _MARGIN)  # the air around the brain costs time and blunts the measure
-            inside = (self._read(t1w) * fixed_mask)[window].astype(np.float32)
-            self._write("fixed.nii", inside, _cornered(fixed.affine, window))
+            inside = (self._read(t1w) * fixed_mask)[window]
+            # an EPI shows nothing finer than 2 mm, and the last level takes as long as the fixed image has voxels
+            coarse = masking.coarser(inside, _cornered(fixed.affine, window), REGISTRATION_VOXEL)
+            self._write("fixed.nii", *coarse)
             self._write("moving.nii", (self._read(reference) * moved_mask).astype(np.float32), moved.affine)
             centres = [
                 warps.world_of(np.argwhere(mask).mean(axis=0)[None], image.affine)[0]

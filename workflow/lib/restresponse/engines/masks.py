@@ -110,6 +110,17 @@ def around(mask: np.ndarray, reach: float, voxel_size: np.ndarray) -> np.ndarray
     return wide > 0
 
 
+def coarser(image: np.ndarray, affine: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray]:
+    """An image (n_x, n_y, n_z), float32, and its affine with voxels of about `size` mm: means over whole blocks of voxels."""
+    factors = np.maximum(1, np.rint(size / np.linalg.norm(affine[:3, :3], axis=0))).astype(int)
+    padded = np.pad(image, [(0, -length % factor) for length, factor in zip(image.shape, factors, strict=True)])
+    blocks = [part for length, factor in zip(padded.shape, factors, strict=True) for part in (length // factor, factor)]
+    scaled = affine.copy()
+    scaled[:3, :3] = affine[:3, :3] * factors
+    scaled[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((factors - 1) / 2)
+    return padded.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float32), scaled
+
+
 def window(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
     """The box around a mask with a margin in voxels, inside the image."""
     bounds = []
