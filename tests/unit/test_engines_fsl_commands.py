@@ -66,7 +66,7 @@ def test_fast_corrects_the_bias_field_and_names_its_classes(tmp_path, home):
         np.testing.assert_allclose(np.asarray(nib.load(paths[tissue]).dataobj), classes[f"tissue_pve_{number}.nii"])
     assert works.commands == [
         "fast -t 1 --nopve -n 3 -o bias -b -S 1 T1w_brain.nii",  # T1, three classes, -b: the bias field is written
-        "fast -t 1 -O 12 -N -n 3 -o tissue -S 1 T1w_brain.nii",  # -N: no bias field is estimated, -O: iterations
+        "fast -t 1 -N -n 3 -o tissue -S 1 T1w_brain.nii",  # -N: the bias field is gone already
     ]
 
 
