@@ -250,7 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--t1w-voxel-size", type=float, default=0.9, help="mm")
     add("--voxel-size", type=float, default=2.0, help="mm, of the grid in MNI space")
     add("--distortion", type=float, default=None, help="mm, greatest susceptibility distortion; handed to the phantom")
-    add("--peer", nargs="*", help="registration programs to compare with: simpleitk, antspyx")
+    add("--peer", nargs="*", help="programs to compare the coregistration with: simpleitk")
     add("--together", action="store_true", help="also time two scans at once")
     add("--child", action="store_true", help=argparse.SUPPRESS)
     return parser

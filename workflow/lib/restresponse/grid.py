@@ -5,6 +5,7 @@ The template is nilearn's MNI152 (2009a symmetric, skull-stripped, 1 mm), which 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,11 @@ def grid(voxel_size: float) -> tuple[tuple[int, int, int], np.ndarray]:
 
 def template_image(name: str, voxel_size: float) -> np.ndarray:
     """A template map (`"T1w"`, `"GM"`, `"WM"` or `"brain"`) on the grid: local means, float32 of `shape`; brain is 0 to 1."""
+    return _template_image(name, float(voxel_size)).copy()
+
+
+@functools.lru_cache(maxsize=16)
+def _template_image(name: str, voxel_size: float) -> np.ndarray:
     maps, affine = template_maps((name,))
     return resample(maps[0], affine, *grid(voxel_size))
 
