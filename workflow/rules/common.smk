@@ -22,11 +22,9 @@ def of_scan(column):
     return lambda wildcards: SCANS[wildcards.scan][column]
 
 
-def files_beside(*columns):
-    """Input function: the files that these columns of the scan's row name; n/a names none."""
-    return lambda wildcards: [
-        SCANS[wildcards.scan][column] for column in columns if SCANS[wildcards.scan][column] != "n/a"
-    ]
+def if_any(*columns):
+    """Input function: the values of these columns of the scan's row, without those that hold n/a."""
+    return lambda wildcards: [value for value in map(SCANS[wildcards.scan].get, columns) if value != "n/a"]
 
 
 def of_anatomical(path):

@@ -52,7 +52,7 @@ rule functional_preprocess:
 rule functional_adopt:
     input:
         bold=of_scan("bold"),
-        beside=files_beside("mask", "confounds"),
+        beside=if_any("mask", "confounds"),
     output:
         image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
         mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",

@@ -25,6 +25,7 @@ from restresponse.dataset.reading import (
     some_of,
 )
 from restresponse.dataset.sidecars import Sidecars
+from restresponse.dataset.tables import SCAN_COLUMNS
 from restresponse.dataset.timing import repetition_time
 from restresponse.errors import InputError
 
@@ -218,7 +219,7 @@ def _row(run: Image, image: Image, sidecars: Sidecars, problems: Problems, notes
     tr = repetition_time(run.stem, sidecar, header, problems, notes)
     if tr is None:
         return None
-    return {
+    known = {
         "scan": run.stem,
         "participant_id": run.participant,
         "session": run.session or MISSING,
@@ -228,17 +229,11 @@ def _row(run: Image, image: Image, sidecars: Sidecars, problems: Problems, notes
         "space": image.entities["space"],
         "mask": str(mask) if mask else MISSING,
         "confounds": str(confounds) if confounds else MISSING,
-        "anat": MISSING,
-        "t1w": MISSING,
         "repetition_time": tr,
-        "slice_timing": MISSING,
-        "slice_timing_source": MISSING,
-        "phase_encoding_direction": MISSING,
-        "total_readout_time": MISSING,
-        "fieldmap": MISSING,
         "n_volumes": header.shape[3],
         "set_aside": False,
     }
+    return dict.fromkeys(SCAN_COLUMNS, MISSING) | known  # what is of raw images alone is not known
 
 
 def _mask(image: Image, header: Header, problems: Problems) -> Path | None:

@@ -87,7 +87,7 @@ def adopt_scan(
                 f"as of an image in MNI space: is it in {space}, as its name says, and is the mask its own?"
             )
         series = onto_grid(data, image.affine, shape, affine)
-        _say_how_resampled(works, data.shape[:3] == shape and np.allclose(image.affine, affine, atol=1e-4), voxel_size)
+        _say_how_resampled(works, series is data, voxel_size)
         del data
 
         facts["unknown"] = _lost_mean(series, brain & own)

@@ -12,7 +12,7 @@ def onto_grid(series: np.ndarray, affine: np.ndarray, shape: tuple[int, int, int
     """Interpolate every volume of a series on another grid; outside the image is 0.
 
     Where the target's voxels are at least twice as wide, a voxel is the local mean over its width. On the same grid
-    the values come back as they are.
+    the series itself comes back.
 
     Parameters
     ----------
