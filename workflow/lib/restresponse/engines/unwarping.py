@@ -15,6 +15,7 @@ LARGEST = 16.0  # mm
 _SPACING = 11.0  # mm between the knots of the field
 _LEVELS = ((4.0, 4.0, 3.0, 6), (2.0, 2.5, 1.2, 4), (0.0, 0.0, 0.4, 4))  # blur in mm, voxel in mm, stiffness, steps
 _PAIR_LEVELS = ((4.0, 4.0, 3.0, 8), (2.0, 2.5, 1.0, 5), (0.0, 0.0, 0.3, 5))
+_COARSE = 3.0  # mm of blur
 _GAIN_WIDTH = 10.0  # mm, over which the coil's sensitivity and dropout may change the ratio of EPI and contrast
 _HATS = 9  # points of the contrast's curve
 
@@ -105,6 +106,7 @@ class _Contrast:
         t1w, brain = (_blurred(image, blur, voxel_size)[part][self._region] for image in (t1w, brain))
         self._curves = _curves(t1w, brain)
         self._places = np.arange(0, epi.shape[2], stride[2], dtype=np.float32)
+        self._coarse = blur >= _COARSE
         self._width = _GAIN_WIDTH / (voxel_size * stride)
         self._gain = np.ones(self._region.shape, np.float32)
         self._weight = self._region.astype(np.float32)
@@ -115,7 +117,12 @@ class _Contrast:
         residual = value * stretch - self._predicted(value * stretch)
         spread = np.float32(1.4826 * np.median(np.abs(residual[self._region])) + 1e-6)
         residual /= spread
-        self._weight = self._region / (1 + (residual / 2) ** 2) ** 2  # Geman and McClure's
+        if (
+            self._coarse
+        ):  # far from the answer large residuals lead there; near it they are what the contrast cannot tell
+            self._weight = self._region / np.maximum(1, np.abs(residual) / 2)  # Huber's
+        else:
+            self._weight = self._region / (1 + (residual / 2) ** 2) ** 2  # Geman and McClure's
         # what a slope does to the intensity is left to the gain: dropout would be taken for it
         return shifts.Linearised(residual, change * stretch / spread, None, self._weight)
 

@@ -6,6 +6,7 @@ BIDS suffix, and what the kind needs: `echo_times` (s), `units`, or, for each EP
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -143,11 +144,11 @@ def _of_reversed(
             f"no EPI of the field map is read out against the scan; found {', '.join(directions.values())}"
         )
     if own in signs:  # moved to the reference by what both show
-        like_scan, readout = _first_volume(files[signs[own]]), readouts[signs[own]]
+        like_scan, readout = _mean_volume(files[signs[own]]), readouts[signs[own]]
     else:
         like_scan, readout = nib.load(reference), phase.readout
     first = np.asarray(like_scan.dataobj, np.float32)
-    against = _first_volume(files[signs[other]])
+    against = _mean_volume(files[signs[other]])
     through = np.linalg.inv(against.affine) @ like_scan.affine
     turned = np.abs(through[:3, :3] / np.linalg.norm(through[:3, :3], axis=0))
     if turned[phase.axis, phase.axis] < 0.9:
@@ -216,17 +217,23 @@ def _same_grid(path: str, image: Any) -> np.ndarray:
     return data
 
 
-def _first_volume(path: str) -> Any:
-    """An image of the mean of the first volumes of an EPI."""
+def _mean_volume(path: str) -> Any:
+    """The mean of the volumes of an EPI, as an image."""
     import nibabel as nib
 
-    from restresponse.errors import InputError
-
-    image = nib.load(path)
-    data, image = read_raw(path, 3 if image.ndim == 3 or image.shape[3] == 1 else 4, "EPI of the field map")
-    if not data.any():
-        raise InputError(f"{path} is empty")
-    return nib.Nifti1Image(data if data.ndim == 3 else data.mean(axis=3), image.affine)
+    try:
+        image = nib.load(path)
+        data = np.asarray(image.dataobj, np.float32)
+    except (EOFError, zlib.error, ValueError, nib.filebasedimages.ImageFileError) as error:
+        raise EngineFailure(f"{path} cannot be read: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's or the system's failure, not the file's
+            raise
+        raise EngineFailure(f"{path} cannot be read: {error}") from error
+    data = data.mean(axis=3) if data.ndim == 4 else data
+    if data.ndim != 3 or not np.isfinite(data).all() or data.min() == data.max():
+        raise EngineFailure(f"{path} is no EPI of a head: shape {image.shape}, or constant, or not of numbers")
+    return nib.Nifti1Image(data, image.affine)
 
 
 def _read(path: Path) -> np.ndarray:

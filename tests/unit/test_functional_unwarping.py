@@ -1,0 +1,214 @@
+"""Distortion of phantom scans: planted, and found again by field map, by reversed EPIs and by registration; nothing found where nothing is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from restresponse.engines import EngineFailure, PhaseEncoding, Realignment, engine, warps
+from restresponse.engines.reading import read_raw
+from restresponse.functional import fieldmaps
+from restresponse.functional.unwarping import files_of, phase_encoding, read_field_map, unwarped
+from restresponse.phantom.cohort import make_cohort
+from restresponse.phantom.settings import CohortSettings
+from restresponse.phantom.truth import Truth, read_truth
+
+SETTINGS = {"participants": 1, "responders": 1, "volumes": 10, "motion": 0.0, "t1w_voxel_size": 2.0, "seed": 8}
+PHASE = PhaseEncoding(1, -1, 0.03)
+
+
+class Scan:
+    """A scan with its engine: the mean volume as the reference, T1w and true brain as they would come from `anatomical`."""
+
+    def __init__(self, folder: Path, distortion: float, field_map: str) -> None:
+        make_cohort(
+            folder / "bids",
+            CohortSettings(**SETTINGS, distortion=distortion, field_map=field_map, bold_voxel_size=(3, 3, 4)),
+        )
+        self.truth: Truth = read_truth(folder / "bids_truth", "sub-01")
+        self.fmap = folder / "bids" / "sub-01" / "fmap"
+        work = folder / "work"
+        work.mkdir()
+        self.works = engine("embedded", work)
+        data, image = read_raw(folder / "bids/sub-01/func/sub-01_task-rest_bold.nii.gz", 4, "BOLD")
+        self.affine = image.affine
+        self.bold = self.works._write("bold.nii", data, image.affine)
+        reference = self.works._write("reference.nii", data.mean(axis=3), image.affine)
+        self.realignment = Realignment(reference, np.zeros((10, 6)), work / "motion.1D")
+        t1w, image = read_raw(folder / "bids/sub-01/anat/sub-01_T1w.nii.gz", 3, "T1w")
+        self.t1w = self.works._write("T1w.nii", t1w, image.affine)
+        from restresponse.phantom import anatomy
+
+        tissues, _ = anatomy.sampled(self.truth.warp, anatomy.tissue_template(), t1w.shape, image.affine)
+        brain = tissues[..., :3].sum(axis=-1) > 0.5
+        self.mask = self.works._write("brain.nii", brain.astype(np.uint8), image.affine)
+        self.points = warps.world_of(np.argwhere(brain)[::53].astype(float), image.affine)
+
+    def unwarped(self, wish: str, field_map: dict | None):
+        self.works.steps.clear()
+        return unwarped(self.works, self.bold, self.realignment, self.t1w, self.mask, PHASE, wish, field_map)
+
+    def error(self, coregistration: Path, shift: Path | None) -> float:
+        """Mean distance in mm, inside the brain, of where the EPI shows a point of the T1w from where it is said to."""
+        inverse = np.linalg.inv(self.affine)
+        at_rest = warps.world_of(self.points, self.truth.coregistration)
+        true = warps.world_of(at_rest, inverse)
+        true[:, 1] += self.truth.displacement(at_rest.T) / 3
+        found = warps.world_of(warps.world_of(self.points, np.loadtxt(coregistration)), inverse)
+        if shift is not None:
+            field = np.asarray(nib.load(shift).dataobj)
+            found[:, 1] += ndimage.map_coordinates(field, found.T, order=1, mode="nearest")
+        return float(np.linalg.norm((found - true) @ self.affine[:3, :3].T, axis=1).mean())
+
+    def reversed_epis(self) -> dict:
+        files = {f"epi{k}": str(self.fmap / f"sub-01_dir-{way}_epi.nii.gz") for k, way in ((1, "AP"), (2, "PA"))}
+        return {
+            "kind": "epi",
+            "files": files,
+            "directions": {"epi1": "j-", "epi2": "j"},
+            "readouts": {"epi1": 0.03, "epi2": 0.03},
+        }
+
+    def phase_difference(self) -> dict:
+        files = {name: str(self.fmap / f"sub-01_{name}.nii.gz") for name in ("phasediff", "magnitude1")}
+        return {"kind": "phasediff", "files": files, "echo_times": [0.00492, 0.00738]}
+
+
+@pytest.fixture(scope="module")
+def with_phases(tmp_path_factory) -> Scan:
+    return Scan(tmp_path_factory.mktemp("phases"), 4.0, "phasediff")
+
+
+@pytest.fixture(scope="module")
+def with_epis(tmp_path_factory) -> Scan:
+    return Scan(tmp_path_factory.mktemp("epis"), 4.0, "epi")
+
+
+def test_a_phase_difference_leaves_little_of_the_distortion(with_phases):
+    scan = with_phases
+    _, _, plain = scan.unwarped("none", scan.phase_difference())
+    assert scan.works.steps[0]["method"] == "Susceptibility distortion was not corrected (switched off)."
+    before = scan.error(plain, None)
+    distortion, mask, coregistration = scan.unwarped("auto", scan.phase_difference())
+    assert [step["step"] for step in scan.works.steps] == [
+        "field map",
+        "unwarping",
+        "functional mask",
+        "coregistration",
+    ]
+    after = scan.error(coregistration, distortion.shift)
+    assert before > 0.8
+    assert after < 0.45
+    assert (nib.load(mask).affine == scan.affine).all()
+
+
+def test_reversed_epis_do_too(with_epis):
+    scan = with_epis
+    distortion, _, coregistration = scan.unwarped("fieldmap", scan.reversed_epis())
+    assert scan.works.steps[0]["parameters"]["kind"] == "epi"
+    assert scan.error(coregistration, distortion.shift) < 0.5
+
+
+def test_registration_does_without_a_field_map_and_says_why(with_epis):
+    scan = with_epis
+    _, _, plain = scan.unwarped("none", None)
+    before = scan.error(plain, None)
+    distortion, _, coregistration = scan.unwarped("auto", None)
+    after = scan.error(coregistration, distortion.shift)
+    print(before, after, distortion)
+    assert after < min(0.6, 0.6 * before)
+    steps = scan.works.steps
+    assert [step["step"] for step in steps] == ["unwarping", "functional mask", "coregistration"]
+    assert steps[0]["parameters"]["no_field_map"] == "there is no field map for the scan"
+    assert "restricted to the phase-encoding axis" in steps[0]["method"]
+
+
+def test_a_field_map_that_cannot_be_used_is_passed_over_or_fails_the_scan(with_epis, tmp_path):
+    scan = with_epis
+    (tmp_path / "epi.nii.gz").write_bytes(b"not an image")
+    broken = scan.reversed_epis()
+    broken["files"] = {name: str(tmp_path / "epi.nii.gz") for name in broken["files"]}
+    distortion, _, _ = scan.unwarped("auto", broken)
+    assert distortion is not None
+    assert "the field map could not be used" in scan.works.steps[0]["parameters"]["no_field_map"]
+    with pytest.raises(EngineFailure, match=r"functional\.unwarp is fieldmap, but the field map could not be used"):
+        scan.unwarped("fieldmap", broken)
+    with pytest.raises(EngineFailure, match="there is no field map for the scan"):
+        scan.unwarped("fieldmap", None)
+
+
+def test_without_distortion_nothing_is_moved_and_the_record_says_why(tmp_path):
+    scan = Scan(tmp_path, 0.0, "none")
+    distortion, mask, coregistration = scan.unwarped("auto", None)
+    assert distortion is None
+    assert scan.error(coregistration, None) < 0.5
+    steps = scan.works.steps
+    assert [step["step"] for step in steps] == ["unwarping", "functional mask", "coregistration"]
+    assert steps[0]["tool"] == "none"
+    assert "found none that improves their match" in steps[0]["method"]
+    assert mask.exists()
+
+
+def test_without_a_known_direction_nothing_is_done(with_epis):
+    scan = with_epis
+    scan.works.steps.clear()
+    distortion, _, _ = unwarped(
+        scan.works, scan.bold, scan.realignment, scan.t1w, scan.mask, None, "auto", scan.reversed_epis()
+    )
+    assert distortion is None
+    assert "the phase-encoding direction is not known" in scan.works.steps[0]["method"]
+
+
+def test_cells_of_the_scans_table():
+    assert phase_encoding("j-", "n/a") == PhaseEncoding(1, -1, None)
+    assert phase_encoding("i", 0.05) == PhaseEncoding(0, 1, 0.05)
+    assert phase_encoding("n/a", 0.05) is None and phase_encoding(None, None) is None
+    cell = {"kind": "fieldmap", "files": {"fieldmap": "a", "magnitude": "b"}, "units": "Hz"}
+    assert read_field_map(json.dumps(cell)) == cell and files_of(cell) == ["a", "b"]
+    assert read_field_map("n/a") is None and files_of(None) == []
+
+
+def test_phases_of_scanners_are_brought_to_radians():
+    wrapped = np.linspace(-np.pi, np.pi * 0.999, 200)
+    np.testing.assert_allclose(fieldmaps.radians(wrapped), wrapped, atol=1e-6)
+    np.testing.assert_allclose(fieldmaps.radians(np.rint(wrapped / np.pi * 4096)), wrapped, atol=1e-3)
+    np.testing.assert_allclose(fieldmaps.radians(np.rint((wrapped / np.pi + 1) * 2048)), wrapped, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["phasediff", "phases", "fieldmap"])
+def test_a_field_of_several_turns_comes_back_in_hertz(tmp_path, kind):
+    """500 Hz over the head at echoes 2.46 ms apart wrap; the same field as one difference, as two phases, and ready-made."""
+    works = engine("embedded", tmp_path)
+    shape = (40, 44, 36)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    place = np.argwhere(np.ones(shape, bool)) - (np.array(shape) - 1) / 2
+    radius = np.linalg.norm(place / [15, 18, 14], axis=1).reshape(shape)
+    hertz = (500 * np.exp(-0.5 * ((place - [0, 8, -4]) ** 2).sum(axis=1) / 8**2)).reshape(shape) - 30
+    generator = np.random.default_rng(0)
+    texture = ndimage.gaussian_filter(generator.standard_normal(shape), 2)
+    magnitude = np.where(radius < 1, 800 + 2000 * texture, 0) + 10 * generator.random(shape)
+    noise = np.where(radius < 1, 0.05, 3)
+    echoes = [2 * np.pi * hertz * echo + noise * generator.standard_normal(shape) for echo in (0.00492, 0.00738)]
+    images = {"magnitude1": magnitude, "magnitude": magnitude, "fieldmap": 2 * np.pi * hertz}
+    images |= {"phase1": np.angle(np.exp(1j * echoes[0])), "phase2": np.angle(np.exp(1j * echoes[1]))}
+    images["phasediff"] = np.rint(4096 / np.pi * np.angle(np.exp(1j * (echoes[1] - echoes[0]))))
+    files = {name: str(works._write(f"{name}.nii", data.astype(np.float32), affine)) for name, data in images.items()}
+    wanted = {
+        "phasediff": ("phasediff", "magnitude1"),
+        "phases": ("phase1", "phase2", "magnitude1"),
+        "fieldmap": ("fieldmap", "magnitude"),
+    }
+    field_map = {"kind": kind, "files": {name: files[name] for name in wanted[kind]}}
+    field_map |= {"echo_times": [0.00492, 0.00738], "units": "rad/s"}
+    reference = works._write("reference.nii", (1.5 * magnitude).astype(np.float32), affine)
+    found = np.asarray(nib.load(fieldmaps.prepare_field(works, reference, PHASE, field_map)).dataobj)
+    inside = radius < 0.85
+    assert np.abs(hertz[inside]).max() > 1 / (2 * 0.00246)
+    assert np.abs(found - hertz)[inside].mean() < 8
+    assert np.abs(found[radius > 1.1]).max() < 520  # carried on beyond the brain, no noise of the air
+    assert [step["step"] for step in works.steps] == ["field map"]
