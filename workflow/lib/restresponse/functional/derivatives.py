@@ -239,9 +239,9 @@ def _said_of(given: pandas.DataFrame | None, added: list[str]) -> str:
         )
         if any(name.startswith(start) for name in added)
     ]
-    computed = (
-        f"{', '.join(kinds)} were computed from the image before smoothing (tissues: the template's)" if kinds else ""
-    )
+    listed = " and ".join(filter(None, (", ".join(kinds[:-1]), *kinds[-1:])))
+    was = "was" if len(kinds) == 1 else "were"
+    computed = f"{listed} {was} computed from the image before smoothing (tissues: the template's)" if kinds else ""
     if given is None:
         return f"No confounds came with the images, so head motion is not known; {computed}."
     return "The confounds are those that came with the images" + (f"; {computed}." if computed else ".")
