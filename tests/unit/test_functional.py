@@ -110,7 +110,12 @@ def test_record_and_confounds_are_described(phantom):  # noqa: F811
         "slice timing", "realignment", "unwarping", "functional mask", "coregistration", "resampling", "confounds", "smoothing",
     ]  # fmt: skip
     assert steps["slice timing"]["parameters"]["reference"] == pytest.approx(1.3)
-    assert steps["unwarping"]["tool"] == "none"
+    assert steps["unwarping"]["tool"] == "none"  # no distortion was planted
+    assert "found none that improves their match" in steps["unwarping"]["method"]
+    assert (
+        steps["unwarping"]["parameters"]["unexplained_after"]
+        > 0.85 * steps["unwarping"]["parameters"]["unexplained_before"]
+    )
     columns = list(read_table(outputs["confounds"], text_columns=()).columns)
     described = read_json(outputs["confounds_facts"])
     assert list(described) == columns

@@ -127,11 +127,11 @@ def _adopt(folder: Path, given: dict, **changes) -> dict[str, Path]:
 def _judged(folder: Path, outputs: dict[str, Path], **denoising) -> tuple[dict, pd.Series]:
     """Denoising, quality and inclusion, as the workflow goes on: the denoising record and the scan's row."""
     done, record = folder / "denoised.nii.gz", folder / "denoised.json"
-    denoise_scan(outputs["image"], outputs["confounds"], outputs["record"], done, record, scan="sub-01_task-rest",
-                 repetition_time=TR, settings=SETTINGS | denoising)  # fmt: skip
+    denoise_scan(outputs["image"], outputs["confounds"], outputs["record"], done, record,
+                 folder / "design.tsv", folder / "design.json", scan="sub-01_task-rest", repetition_time=TR, settings=SETTINGS | denoising)  # fmt: skip
     write_group_mask(folder / "group.nii.gz", VOXEL_SIZE)
     measure_scan(outputs["image"], outputs["mask"], outputs["confounds"], outputs["record"], record, folder / "group.nii.gz",
-                 folder / "q.json", folder / "reg.png", folder / "motion.png", scan="sub-01_task-rest", participant="sub-01")  # fmt: skip
+                 folder / "q.json", scan="sub-01_task-rest", participant="sub-01")  # fmt: skip
     decide_inclusion([folder / "q.json"], folder / "inclusion.tsv", settings=LIMITS, minimum_dof=5)
     return read_json(record), read_table(folder / "inclusion.tsv", text_columns=("reason",)).iloc[0]
 

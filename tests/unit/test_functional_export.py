@@ -58,7 +58,8 @@ def anatomical_files(results: Path, anat: str) -> dict[str, Path]:
 def denoise(results: Path, row: dict) -> None:
     files, folder = functional_files(results, row["scan"]), results / "functional" / row["scan"]
     denoise_scan(files["image"], files["confounds"], files["record"], folder / f"{row['scan']}_space-MNI152_desc-denoised_bold.nii.gz",
-                 folder / f"{row['scan']}_desc-denoised.json", scan=row["scan"], repetition_time=row["repetition_time"], settings=DENOISING)  # fmt: skip
+                 folder / f"{row['scan']}_desc-denoised.json", folder / f"{row['scan']}_desc-denoising_timeseries.tsv",
+                 folder / f"{row['scan']}_desc-denoising_timeseries.json", scan=row["scan"], repetition_time=row["repetition_time"], settings=DENOISING)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from scipy import stats
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table
 from restresponse.networks import network_names, network_nodes
-from restresponse.phantom import anatomy, bold, networks, signals
+from restresponse.phantom import anatomy, bold, distortion, networks, signals
 from restresponse.phantom.__main__ import main
 from restresponse.phantom.cohort import draw_response, make_cohort, participants_table
 from restresponse.phantom.settings import EFFECT_SIGNS, CohortSettings
@@ -356,3 +356,105 @@ def test_the_truth_tells_the_motion_that_was_scanned(cohort):
     assert truth.motion_matrices().shape == (40, 4, 4)
     with pytest.raises(InputError, match="sub-99"):
         read_truth(cohort[1], "sub-99")
+
+
+@pytest.mark.parametrize("field_map", ["phasediff", "epi"])
+def test_field_maps_are_valid_bids_and_say_for_which_scan_they_are(tmp_path, field_map):
+    settings = replace(TINY, participants=1, responders=1, volumes=10, distortion=4.0, field_map=field_map)
+    make_cohort(tmp_path / "bids", settings)
+    folder = tmp_path / "bids/sub-01"
+    sidecars = {path.name.removesuffix(".json"): read_json(path) for path in sorted((folder / "fmap").glob("*.json"))}
+    names = {"phasediff": ["magnitude1", "magnitude2", "phasediff"], "epi": ["dir-AP_epi", "dir-PA_epi"]}[field_map]
+    assert list(sidecars) == [f"sub-01_{name}" for name in names]
+    for name, sidecar in sidecars.items():
+        assert sidecar["IntendedFor"] == ["bids::sub-01/func/sub-01_task-rest_bold.nii.gz"]
+        assert nib.load(folder / "fmap" / f"{name}.nii.gz").shape[:3] > (20, 20, 20)
+    scan = read_json(folder / "func/sub-01_task-rest_bold.json")
+    assert (scan["PhaseEncodingDirection"], scan["TotalReadoutTime"]) == ("j-", 0.03)
+    if field_map == "epi":
+        assert [sidecar["PhaseEncodingDirection"] for sidecar in sidecars.values()] == ["j-", "j"]
+    else:
+        assert 0 < sidecars["sub-01_phasediff"]["EchoTime1"] < sidecars["sub-01_phasediff"]["EchoTime2"]
+    assert not make_cohort(tmp_path / "bids", settings)
+    validator = Path(sys.executable).with_name("bids-validator-deno")
+    if not validator.is_file():
+        pytest.skip(f"bids-validator-deno is not at {validator}: install envs/requirements-test.txt")
+    done = subprocess.run([validator, "--json", tmp_path / "bids"], capture_output=True, text=True, timeout=120)
+    issues = json.loads(done.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+
+
+def test_without_distortion_and_field_map_a_cohorts_record_and_sidecar_are_as_ever(cohort):
+    assert {"distortion", "field_map"}.isdisjoint(TINY.record())
+    assert replace(TINY, distortion=2.0).record()["distortion"] == 2.0
+    assert "TotalReadoutTime" not in read_json(cohort[0] / "sub-01/func/sub-01_task-rest_bold.json")
+    assert not (cohort[0] / "sub-01/fmap").exists() and not (cohort[1] / "sub-01/distortion.nii.gz").exists()
+    for wrong in ({"distortion": 13.0}, {"field_map": "gre"}):
+        with pytest.raises(InputError, match=r"--(distortion|field-map) is"):
+            replace(TINY, **wrong)
+
+
+def drawn_distortion(largest):
+    warp, to_bold, matrix, _, _ = head_at_rest()
+    affine, shape = bold.parallel(matrix, distortion.STEP)
+    return distortion.draw_distortion(np.random.default_rng(3), largest, affine, shape, 6.0, warp, to_bold)
+
+
+def test_the_distortion_is_as_large_as_asked_strongest_at_the_base_and_its_inverse_is_its_inverse():
+    warp, to_bold, _, _, _ = head_at_rest()
+    found = drawn_distortion(4.0)
+    affine = found.affine
+    tissues, mni = anatomy.sampled(
+        warp, anatomy.tissue_template(), found.displacement.shape[:3], np.linalg.inv(to_bold) @ affine
+    )
+    brain = tissues[..., :3].sum(-1) > 0.5
+    size = np.abs(found.displacement[..., 0])
+    assert size[brain].max() == pytest.approx(4.0, rel=1e-5)
+    assert mni[brain][size[brain].argmax()][2] < 0  # mm: above the nasal cavity or the ear canals
+    assert 0.3 < size[brain].mean() < 1.6
+    shown, factor = np.moveaxis(found.backwards(), -1, 0)
+    place = np.argwhere(brain)[::50].T.astype(float)
+    displaced = anatomy.interpolate(found.displacement, place)[:, 0]
+    place[1] += displaced / found.step
+    np.testing.assert_allclose(anatomy.interpolate(shown[..., None], place)[:, 0], displaced, atol=0.05)
+    assert (factor[brain] > 0.5).all() and (factor[brain] < 1.5).all()
+    hertz = found.hertz(anatomy.apply(affine, np.argwhere(brain)[:5].T.astype(float)))
+    np.testing.assert_allclose(hertz, -found.displacement[brain][:5, 0] / (6.0 * 0.03), atol=1e-3)
+
+
+def test_a_distorted_scan_shows_each_place_where_the_field_puts_it_with_its_signal(tmp_path):
+    _, _, matrix, _, head = head_at_rest()
+    still, silent = (lambda times, n=n: np.zeros((*np.shape(times), n)) for n in (6, 8))
+    scans = []
+    for index, field in enumerate((None, drawn_distortion(6.0), drawn_distortion(6.0).reversed())):
+        path = tmp_path / f"{index}.nii.gz"
+        bold.acquire(
+            path,
+            matrix,
+            head,
+            1,
+            2.0,
+            silent,
+            lambda times: silent(times)[..., :5],
+            still,
+            0.0,
+            np.random.default_rng(1),
+            field,
+        )
+        scans.append(nib.load(path).get_fdata(dtype=np.float32)[..., 0])
+    plain, one, other = scans
+    field = drawn_distortion(6.0)
+    places = anatomy.apply(matrix.affine, np.indices(matrix.shape, float).reshape(3, -1))
+    moved = (
+        anatomy.interpolate(field.displacement, anatomy.apply(np.linalg.inv(field.affine), places))[:, 0].reshape(
+            matrix.shape
+        )
+        / 6
+    )
+    for shown, sign in ((one, 1), (other, -1)):
+        index = np.indices(matrix.shape, float)
+        index[1] += sign * moved
+        back = anatomy.interpolate(shown[..., None], index.reshape(3, -1))[:, 0].reshape(matrix.shape)
+        back *= 1 + sign * np.gradient(moved, axis=1)
+        assert np.abs(back - plain)[plain > 300].mean() < 0.7 * np.abs(shown - plain)[plain > 300].mean()
+        assert shown.sum() == pytest.approx(plain.sum(), rel=0.02)
