@@ -97,6 +97,19 @@ def test_sessions_runs_and_further_entities_on_one_odd_tree(tmp_path, settings):
     assert [row["run"] for row in dataset.scans] == ["1", "2", "n/a", "n/a"]
 
 
+def test_of_several_t1w_from_other_sessions_the_first_by_name_is_taken_and_both_facts_are_told(tmp_path, settings):
+    root = start(tmp_path / "bids", "participant_id\nsub-01\n", RepetitionTime=TR)
+    add_scan(root, "sub-01_ses-2_task-rest")
+    for stem in ("sub-01_ses-3", "sub-01_ses-1_run-2", "sub-01_ses-1_run-1"):
+        add_t1w(root, stem)
+    dataset = read_dataset(root, settings)
+    assert [row["anat"] for row in dataset.scans] == ["sub-01_ses-1_run-1"]
+    assert list(dataset.anatomicals) == ["sub-01_ses-1_run-1"]
+    told = "\n".join(dataset.notes)
+    assert "sub-01 has 3 T1w images for sub-01_ses-2_task-rest; used: sub-01_ses-1_run-1_T1w.nii.gz" in told
+    assert "has no T1w image of its session; used: sub-01_ses-1_run-1_T1w.nii.gz" in told
+
+
 def test_a_sidecar_of_one_run_does_not_reach_another(tmp_path, settings):
     root = start(tmp_path / "bids", "participant_id\nsub-01\n")
     add_t1w(root, "sub-01")

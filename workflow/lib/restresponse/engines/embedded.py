@@ -141,7 +141,6 @@ class Embedded(distorting.Unwarping):
             kept = mask[window][near] | (brain > 0.5)
             near[near], gm, wm, brain = kept, gm[kept], wm[kept], brain[kept]
             priors = tissue_maps.template_priors(gm, wm, brain)
-            priors["CSF"] += 1 - sum(priors.values())
             shares = tissue_maps.segment(self._read(t1w)[window][near], priors, iterations)
             shares["CSF"] *= brain  # fluid beyond the template's brain is none of the brain's
             paths = {}

@@ -10,7 +10,7 @@ from restresponse.engines import TISSUES, EngineFailure
 
 _FLOOR = 0.01  # of every tissue's prior, so that a misplaced map cannot forbid a tissue
 _SHARPNESS = 2.5  # power of the template's maps, which are blurred by the average over people
-_TRUST = 3  # power of a map with which a voxel counts in the tissue's mean
+_TRUST = 4  # power of a map with which a voxel counts in the tissue's mean
 _MIXED = ((2, 0), (0, 1))  # tissues that share voxels: CSF and GM, GM and WM
 _FRACTIONS = (np.arange(8) + 0.5) / 8  # of the first of the two in a mixed voxel
 _ODD = 0.01  # of voxels are of no tissue: vessels, dura, noise
