@@ -135,7 +135,7 @@ def test_it_says_what_was_made_of_what_and_how(study, dataset):
     assert steps["smoothing"]["Parameters"] == {"fwhm": 5} and steps["realignment"]["Tool"] == "niimath"
     denoised = read_json(func / f"sub-01_task-rest_{STANDARD}_desc-denoised_bold.json")
     assert denoised["Denoising"]["Settings"] == DENOISING and "trans_x" in denoised["Denoising"]["Regressors"]
-    for sidecar in [*func.glob("*_desc-[!c]*.json"), *anat.glob("*.json")]:
+    for sidecar in [*func.glob("*_bold.json"), *func.glob("*_mask.json"), *anat.glob("*.json")]:
         for source in read_json(sidecar)["Sources"]:
             _, name, path = source.split(":")
             assert ((dataset if name == "" else study / "bids") / path).exists(), (sidecar, source)
