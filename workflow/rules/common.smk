@@ -12,6 +12,7 @@ from restresponse.code import code_of
 from restresponse.config import validate
 from restresponse.dataset import read_dataset
 from restresponse.errors import InputError
+from restresponse.functional.unwarping import files_of, read_field_map
 from restresponse.group_ica.group_pca import tiles_of
 from restresponse.plan import Plan
 
@@ -19,6 +20,11 @@ from restresponse.plan import Plan
 def of_scan(column):
     """Input function: a column of the scan's row."""
     return lambda wildcards: SCANS[wildcards.scan][column]
+
+
+def field_map_files(wildcards):
+    """Input function: the images of the scan's field map, if it has one."""
+    return files_of(read_field_map(SCANS[wildcards.scan]["fieldmap"]))
 
 
 def one_of(values):
