@@ -1,7 +1,10 @@
 """The plan of the jobs, read from dry runs: who may read labels, what a fold's fit may read, what is refused."""
 
+import json
 import re
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 
@@ -121,3 +124,29 @@ def test_a_mistyped_target_is_no_rule_at_once(tmp_path):
     done = run_snakemake(tmp_path, target, "--dry-run", config=config, check=False)
     assert done.returncode != 0
     assert "MissingRuleException" in done.stdout
+
+
+def test_a_scans_field_map_is_read_by_its_own_job_alone_and_its_absence_stops_who_asks_for_it(tmp_path):
+    write_bids_tree(tmp_path / "bids")
+    scan = sorted((tmp_path / "bids").glob("sub-*/func/*_bold.nii.gz"))[0]
+    folder = scan.parent.parent / "fmap"
+    folder.mkdir()
+    participant = folder.parent.name
+    for suffix in ("phasediff", "magnitude1"):
+        nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).to_filename(folder / f"{participant}_{suffix}.nii.gz")
+        sidecar = {"IntendedFor": f"func/{scan.name}", "EchoTime1": 0.005, "EchoTime2": 0.007}
+        (folder / f"{participant}_{suffix}.json").write_text(json.dumps(sidecar))
+    config = tmp_path / "config.yaml"
+    settings = {"dataset": {"bids_dir": "bids"}, "folds": {"n_folds": 2}, "classifier": {"inner_folds": 2}}
+    config.write_text(yaml.safe_dump(settings))
+    done = run_snakemake(tmp_path, "--dry-run", "--forceall", config=config)
+    readers = [job for job in jobs_of(done.stdout) if any("fmap" in path for path in job["input"])]
+    assert [job["rule"] for job in readers] == ["functional_preprocess"]
+    assert f"bids/{participant}/func/{scan.name}" in readers[0]["input"]
+    assert {f"bids/{participant}/fmap/{participant}_{suffix}.nii.gz" for suffix in ("phasediff", "magnitude1")} <= set(
+        readers[0]["input"]
+    )
+    config.write_text(yaml.safe_dump(settings | {"functional": {"unwarp": "fieldmap"}}))
+    refused = run_snakemake(tmp_path, "--dry-run", config=config, check=False)
+    assert refused.returncode != 0
+    assert "functional.unwarp is fieldmap and there is no field map" in refused.stdout

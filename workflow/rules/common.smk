@@ -13,6 +13,7 @@ from restresponse.config import validate
 from restresponse.dataset import read_dataset
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
+from restresponse.functional.unwarping import files_of, read_field_map
 from restresponse.group_ica.group_pca import tiles_of
 from restresponse.plan import Plan
 
@@ -30,6 +31,11 @@ def if_any(*columns):
 def of_anatomical(path):
     """Input function: a file of the scan's anatomical image; none where the scan was preprocessed elsewhere."""
     return lambda wildcards: [path.format(anat=anat) for anat in [SCANS[wildcards.scan]["anat"]] if anat != "n/a"]
+
+
+def field_map_files(wildcards):
+    """Input function: the images of the scan's field map, if it has one."""
+    return files_of(read_field_map(SCANS[wildcards.scan]["fieldmap"]))
 
 
 def one_of(values):

@@ -1,13 +1,11 @@
 # BOLD: slice timing, realignment, unwarping, coregistration, one resampling to MNI, smoothing; then denoising. Scans that
 # were preprocessed elsewhere (dataset.derivatives) are adopted in the place of all that comes before denoising.
 
-from restresponse.functional.unwarping import files_of, read_field_map
-
 
 rule functional_preprocess:
     input:
         bold=of_scan("bold"),
-        field_map=lambda wildcards: files_of(read_field_map(SCANS[wildcards.scan]["fieldmap"])),
+        field_map=field_map_files,
         T1w=expand("results/anatomical/{anat}/{anat}_desc-preproc_T1w.nii.gz", anat=of_scan("anat")),
         brain_mask=expand("results/anatomical/{anat}/{anat}_desc-brain_mask.nii.gz", anat=of_scan("anat")),
         affine=expand("results/anatomical/{anat}/{anat}_from-T1w_to-MNI152_affine.mat", anat=of_scan("anat")),

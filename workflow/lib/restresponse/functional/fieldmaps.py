@@ -108,6 +108,8 @@ def _of_phases(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.nd
         interface.run(cwd=str(works.folder))
         unwrapped = _read(works.folder / "fieldmap_unwrapped.nii")
     except (RuntimeError, FileNotFoundError) as error:
+        if "Return code: -9" in str(error) or "Return code: 137" in str(error):
+            raise MemoryError(f"the unwrapping of phases was killed:\n{error}") from error
         raise EngineFailure(f"the phases of the field map {files} could not be unwrapped: {error}") from error
     works.add(
         "field map", "niimath", niimath.VERSION, {"kind": field_map["kind"], "echo_times": list(times)},
@@ -158,8 +160,7 @@ def _of_reversed(
     )
     path = _save(works, "fieldmap_epi.nii", first, like_scan.affine)
     size = np.linalg.norm(like_scan.affine[:3, :3], axis=0)
-    mask = np.asarray(nib.load(works.functional_mask(path)).dataobj) > 0
-    del works.steps[-1]
+    mask = _brain(works, path)
     region = ndimage.distance_transform_edt(~mask, sampling=size) < _AROUND
     last = [np.ascontiguousarray(np.moveaxis(array, phase.axis, -1)) for array in (first, second, region)]
     order = np.array([*np.delete(size, phase.axis), size[phase.axis]])
@@ -198,14 +199,21 @@ def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.n
 
 def _magnitude(works: Engine, path: str) -> tuple[Path, Any, np.ndarray]:
     """The magnitude as a file of the working folder, its image, and its brain."""
-    import nibabel as nib
-
     data, image = read_raw(path, 3, "magnitude")
     saved = _save(works, "fieldmap_magnitude.nii", data, image.affine)
-    mask = np.asarray(nib.load(works.functional_mask(saved)).dataobj) > 0
-    del works.steps[-1]  # part of the field map's step
+    mask = _brain(works, saved)
     mask &= data > _FAINT * np.median(data[mask])
     return saved, image, mask
+
+
+def _brain(works: Engine, path: Path) -> np.ndarray:
+    """The engine's brain mask of an image, as a part of the field map's step and none of its own."""
+    import nibabel as nib
+
+    start = len(works.steps)
+    mask = np.asarray(nib.load(works.functional_mask(path)).dataobj) > 0
+    del works.steps[start:]
+    return mask
 
 
 def _same_grid(path: str, image: Any) -> np.ndarray:
