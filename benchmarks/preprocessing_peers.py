@@ -12,7 +12,7 @@ import numpy as np
 from preprocessing_errors import PARTICIPANT, coregistration_error, motion_error
 
 from restresponse import grid
-from restresponse.engines import warps
+from restresponse.engines import masks, warps
 from restresponse.phantom.truth import read_truth
 
 _MODULES = {"simpleitk": "SimpleITK"}
@@ -52,16 +52,17 @@ def _simpleitk(phantom: Path, out: Path) -> np.ndarray:
     masked = np.asarray(t1w.dataobj, np.float32) * (np.asarray(nib.load(out / "brain_mask.nii.gz").dataobj) > 0)
     bold = nib.load(phantom / "bids" / PARTICIPANT / "func" / f"{PARTICIPANT}_task-rest_bold.nii.gz")
     paths = out / "peer_fixed.nii", out / "peer_moving.nii"
-    nib.Nifti1Image(masked, t1w.affine).to_filename(paths[0])
-    nib.Nifti1Image(np.asarray(bold.dataobj[..., 0], np.float32), bold.affine).to_filename(paths[1])
+    nib.Nifti1Image(*masks.coarser(masked, t1w.affine, 2.0)).to_filename(paths[0])  # as the engine has them
+    volume = np.asarray(bold.dataobj[..., 0], np.float32)
+    volume *= masks.functional_brain(volume, np.array(bold.header.get_zooms()[:3], float))
+    nib.Nifti1Image(volume, bold.affine).to_filename(paths[1])
     fixed, moving = (SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat32) for path in paths)
     start = SimpleITK.Euler3DTransform()
     start.SetCenter(fixed.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in fixed.GetSize()]))
     method = SimpleITK.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(50)
     method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(0.2, 7)
-    method.SetMetricFixedMask(SimpleITK.Cast(fixed > 0, SimpleITK.sitkUInt8))
+    method.SetMetricSamplingPercentage(0.5, 7)
     method.SetInterpolator(SimpleITK.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, 200)
     method.SetOptimizerScalesFromPhysicalShift()

@@ -64,7 +64,7 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
         data = data[..., 0]
     if data.ndim == 3 and dimensions == 4:
         raise InputError(
-            f"the {what} {path} is a single volume, of shape {image.shape}; expected a 4D series: give the right file, or set the "
+            f"the {what} {path} is a single volume, of shape {image.shape}; expected 4 dimensions: give the right file, or set the "
             "scan aside with dataset.set_aside"
         )
     if data.ndim != dimensions or min(data.shape[:3]) < 4:
