@@ -54,7 +54,7 @@ def test_fnirts_field_and_the_houses_normalisation_are_the_same_map(tmp_path, ki
         np.testing.assert_allclose(points[tuple(index)], expected, atol=1e-4)
     matrix = turned(0, 7, (3, 2, 1)) @ np.diag([1.1, 0.9, 1.05, 1.0])  # any affine: the field holds the rest
     displacements = transforms.displacements_of_points(points, affine, matrix)
-    stored = nib.load(Fsl(tmp_path)._write_vectors("warp.nii", displacements, affine))
+    stored = nib.load(Fsl(tmp_path)._write_warp("warp.nii", displacements, affine))
     assert stored.shape == (*shape, 1, 3)
     back = transforms.normalised_points(
         shape, affine, matrix, warps.field_of(np.asarray(stored.dataobj, np.float32)), stored.affine
@@ -68,7 +68,7 @@ def test_a_normalisation_goes_to_other_voxel_sizes_through_its_2_mm_grid(tmp_pat
     points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
     field = np.column_stack([3 + 0.02 * points[:, 1], -2 + 0.01 * points[:, 0], 1.5 - 0.02 * points[:, 2]])
     works = Fsl(tmp_path)
-    warp = works._write_vectors("warp.nii", field.reshape(*shape, 3).astype(np.float32), affine)
+    warp = works._write_warp("warp.nii", field.reshape(*shape, 3).astype(np.float32), affine)
     matrix, onward = turned(1, 5, (1, 2, -3)), turned(0, 6, (2, -3, 1))
     np.savetxt(tmp_path / "T1w.mat", matrix)
     epi = epi_affine("right oblique")

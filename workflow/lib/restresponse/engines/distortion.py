@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from restresponse import __version__
-from restresponse.engines import Distortion, Engine, PhaseEncoding, Realignment, shifts, unwarping, warps
+from restresponse.engines import Distortion, PhaseEncoding, Realignment, shifts, unwarping, warps
+from restresponse.engines.folder import InFolder
 
 LEAST_GAIN = 0.15  # of the unexplained variance that a field must remove: without distortion 0.08 to 0.12, with 4 mm 0.23 and more
 _AROUND = 6.0  # mm around the brain in which EPI and T1w are compared
@@ -18,8 +19,8 @@ _MARGIN = 6  # voxels kept around that
 _FINE = 1.5  # mm, of the points whose mean is a voxel of the EPI
 
 
-class Unwarping(Engine):
-    """The steps of an engine that correct distortion with this module, for engines with `_read` and `_write` in their folder."""
+class Unwarping(InFolder):
+    """The steps of an engine that correct distortion with this module."""
 
     def unwarp_by_field(
         self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
@@ -60,12 +61,6 @@ class Unwarping(Engine):
         distortion = self._distortion(realignment, found.shift, axis, facts)
         self.add("unwarping", "restresponse", __version__, facts, method, time.perf_counter() - start)
         return distortion
-
-    def _read(self, path: Path | str) -> np.ndarray:
-        raise NotImplementedError
-
-    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
-        raise NotImplementedError
 
     def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
         """The reference without a shift in voxels, and the shift, as files; its size goes into `facts`."""

@@ -5,7 +5,6 @@ Bit-repeatable: every program runs with one thread, and greedy's registrations h
 
 from __future__ import annotations
 
-import errno
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +28,7 @@ from restresponse.engines import distortion as distorting
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
 from restresponse.engines import tissues as tissue_maps
+from restresponse.engines.folder import failure_of
 from restresponse.files import read_json, write_json
 
 REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
@@ -36,7 +36,6 @@ _COARSE = 3.0  # mm; a T1w image of such voxels is registered at 4 mm, for the l
 _MARGIN = 5  # voxels kept around the template's brain in registration
 _RIM = 3.0  # mm beyond the brain mask in which the template's brain is believed
 _LEAST_LIKENESS = 0.4  # correlation inside the brain after the affine: heads had 0.63 to 0.73, an EPI 0.28, noise 0.17
-_LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
 _FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
 
@@ -343,26 +342,6 @@ class Embedded(distorting.Unwarping):
             stream.write(header.binaryblock)
         return target
 
-    def _name(self, path: Path) -> str:
-        """The name of a file of the working folder; a file from elsewhere is an error of the program."""
-        return str(Path(path).relative_to(self.folder))
-
-    def _read(self, path: Path | str) -> np.ndarray:
-        return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
-
-    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
-        image = nib.Nifti1Image(data, affine)
-        image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(self.folder / name)
-        return self.folder / name
-
-    def _write_warp(self, name: str, field: np.ndarray, affine: np.ndarray) -> Path:
-        image = nib.Nifti1Image(warps.displacements_of(field), affine)
-        image.header.set_intent("vector")
-        image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(self.folder / name)
-        return self.folder / name
-
     def _run(self, interface: Any) -> Path:
         """Run an interface in the working folder and give the path of its output."""
         target = self.folder / interface.inputs.out_file
@@ -371,14 +350,8 @@ class Embedded(distorting.Unwarping):
         except MemoryError:
             raise
         except Exception as error:
-            said = str(error)
-            if "Return code: -9" in said or "Return code: 137" in said or "bad_alloc" in said:
-                raise MemoryError(f"{type(interface).__name__} was killed or ran out of memory:\n{said}") from error
-            if shutil.disk_usage(self.folder).free < _LEAST_DISK:
-                raise OSError(
-                    errno.ENOSPC, f"no space left where {type(interface).__name__} writes", str(self.folder)
-                ) from error
-            raise EngineFailure(f"{type(interface).__name__} failed: {_last_words(said)}") from error
+            said, name = str(error), type(interface).__name__
+            raise failure_of(name, said, _last_words(said), self.folder) from error
         if not target.exists():
             raise EngineFailure(
                 f"{type(interface).__name__} ended without its output {target.name}: {interface.cmdline}"

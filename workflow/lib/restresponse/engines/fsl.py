@@ -17,7 +17,6 @@ import numpy as np
 from restresponse import grid
 from restresponse.engines import (
     Distortion,
-    Engine,
     EngineFailure,
     Normalisation,
     PhaseEncoding,
@@ -28,6 +27,7 @@ from restresponse.engines import (
 )
 from restresponse.engines import fsl_interfaces as programs
 from restresponse.engines import motion as moving
+from restresponse.engines.folder import InFolder
 from restresponse.engines.masks import dice
 from restresponse.errors import InputError
 
@@ -57,7 +57,7 @@ _FNIRT = {
 }
 
 
-class Fsl(Engine):
+class Fsl(InFolder):
     """Preprocessing with FSL."""
 
     name = "fsl"
@@ -118,7 +118,7 @@ class Fsl(Engine):
                 displacements = np.zeros((*shape, 3), np.float32)
             if not np.isfinite(displacements).all():
                 raise EngineFailure("FNIRT's field is not a number everywhere: look at the T1w and its brain mask")
-            return Normalisation(self.folder / "T1w.mat", self._write_vectors("warp.nii", displacements, affine))
+            return Normalisation(self.folder / "T1w.mat", self._write_warp("warp.nii", displacements, affine))
 
     def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
         method = "Grey matter, white matter and cerebrospinal fluid were segmented with FAST (FSL), as partial volumes."
@@ -367,26 +367,6 @@ class Fsl(Engine):
         data = np.asarray(moved.dataobj, np.float32)
         onto = ndimage.affine_transform(data, through[:3, :3], through[:3, 3], output_shape=fixed.shape[:3], order=1)
         return dice(onto > 0.5, np.asarray(fixed.dataobj) > 0)
-
-    def _name(self, path: Path) -> str:
-        """The name of a file of the working folder; a file from elsewhere is an error of the program."""
-        return str(Path(path).relative_to(self.folder))
-
-    def _read(self, path: Path | str) -> np.ndarray:
-        return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
-
-    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
-        image = nib.Nifti1Image(data, affine)
-        image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(self.folder / name)
-        return self.folder / name
-
-    def _write_vectors(self, name: str, field: np.ndarray, affine: np.ndarray) -> Path:
-        image = nib.Nifti1Image(warps.displacements_of(field), affine)
-        image.header.set_intent("vector")
-        image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(self.folder / name)
-        return self.folder / name
 
 
 def _matrix(path: Path) -> np.ndarray:

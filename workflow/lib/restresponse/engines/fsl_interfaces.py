@@ -6,8 +6,6 @@ names inside the folder have no spaces, whatever the folder's own path.
 
 from __future__ import annotations
 
-import errno
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +13,8 @@ from nipype.interfaces import fsl
 from nipype.utils.filemanip import indirectory
 
 from restresponse.engines import EngineFailure, fsl_installation
+from restresponse.engines.folder import failure_of
 
-_LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
 _LAST_LINES = 6
 
 
@@ -119,11 +117,7 @@ def run(interface: Any, folder: Path, target: str) -> Path:
     except Exception as error:
         path.unlink(missing_ok=True)
         said = str(error)
-        if any(words in said for words in ("Return code: -9", "Return code: 137", "bad_alloc")):
-            raise MemoryError(f"{name} was killed or ran out of memory:\n{said}") from error
-        if shutil.disk_usage(folder).free < _LEAST_DISK:
-            raise OSError(errno.ENOSPC, f"no space left where {name} writes", str(folder)) from error
-        raise EngineFailure(f"FSL's {name} failed: {_last_words(said)}") from error
+        raise failure_of(f"FSL's {name}", said, _last_words(said), folder) from error
     if not path.exists():
         said = f"{result.runtime.stdout or ''}\n{result.runtime.stderr or ''}"
         raise EngineFailure(

@@ -6,8 +6,6 @@ tissues and the deformation to MNI at once; the first anatomical step runs it an
 
 from __future__ import annotations
 
-import errno
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,6 @@ from restresponse import __version__
 from restresponse.engines import (
     TISSUES,
     Distortion,
-    Engine,
     EngineFailure,
     Normalisation,
     PhaseEncoding,
@@ -32,14 +29,14 @@ from restresponse.engines import (
 )
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
+from restresponse.engines.folder import InFolder, failure_of
 from restresponse.errors import InputError
 
 _FAR = 25.0  # mm between the centres of two brains, above which the headers are not believed first
-_LEAST_DISK = 50e6  # bytes; a batch that failed with less than this free failed because of the disk
 _FROM_ONE = np.array([[1.0, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])  # SPM's first voxel is 1 1 1
 
 
-class Spm(Engine):
+class Spm(InFolder):
     """Preprocessing with SPM12 or newer (Friston et al. 2007, Statistical Parametric Mapping, Academic Press).
 
     Raises
@@ -333,27 +330,17 @@ class Spm(Engine):
     def _read(self, path: Path | str) -> np.ndarray:
         return np.nan_to_num(np.asarray(nib.load(self.folder / path).dataobj, np.float32))
 
-    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
-        image = nib.Nifti1Image(data, affine)
-        image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(self.folder / name)
-        return self.folder / name
-
     def _run(self, batch: Any) -> None:
         """Run a batch in the working folder; SPM's words are in the error, and a machine's failure is not the data's."""
         what = type(batch).__name__
         try:
             batch.run(cwd=str(self.folder))
         except spm_batches.BatchError as error:
-            if error.killed:
-                raise MemoryError(f"SPM's {what} was killed or ran out of memory: {error}") from error
-            if batch.release is None:
+            if batch.release is None and not error.killed:
                 raise OSError(
                     f"SPM did not start, so that {what} was not run; expected that the command of engines.spm, "
                     f"{self.settings['command']}, runs a script of SPM's: {error}"
                 ) from error
-            if shutil.disk_usage(self.folder).free < _LEAST_DISK:
-                raise OSError(errno.ENOSPC, f"no space left where SPM's {what} writes", str(self.folder)) from error
-            raise EngineFailure(f"SPM's {what} failed: {error}") from error
+            raise failure_of(f"SPM's {what}", str(error), str(error), self.folder, killed=error.killed) from error
         finally:
             self._release = batch.release or self._release
