@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -146,6 +147,7 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
     from restresponse.functional.preprocess import preprocess_scan
 
     own, out = folder / "bids" / PARTICIPANT, folder / engine
+    _keep_shift(out)
     anatomical, functional, denoised = outputs(out)
     cpu, stages = [_cpu()], ["start"]
 
@@ -164,11 +166,12 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
     preprocess_scan(
         stem.with_suffix(".nii.gz"), anatomical, functional, repetition_time=sidecar["RepetitionTime"],
         slice_times=sidecar["SliceTiming"], engine=engine, voxel_size=voxel_size, slice_timing=True, smoothing_fwhm=5,
+        phase_encoding_direction=sidecar["PhaseEncodingDirection"], total_readout_time=sidecar.get("TotalReadoutTime"),
     )  # fmt: skip
     done("functional")
     denoise_scan(
         functional["image"], functional["confounds"], functional["record"], denoised["image"], denoised["record"],
-        scan=f"{PARTICIPANT}_task-rest", repetition_time=sidecar["RepetitionTime"], settings=DENOISING,
+        denoised["design"], denoised["design_facts"], scan=f"{PARTICIPANT}_task-rest", repetition_time=sidecar["RepetitionTime"], settings=DENOISING,
     )  # fmt: skip
     done("denoising")
     records = {"anatomical": read_json(anatomical["record"]), "functional": read_json(functional["record"])}
@@ -181,6 +184,21 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
     write_json(out / "measured.json", {"cpu": spent, "cpu_all": cpu[-1], "kept_mb": kept / 1e6, "steps": steps})
 
 
+def _keep_shift(out: Path) -> None:
+    """Have the distortion that was found copied beside the results: the working folder, where it is, is removed."""
+    from restresponse.functional import preprocess
+
+    correct = preprocess.unwarped
+
+    def keeping(*arguments: Any) -> Any:
+        distortion, mask, coregistration = correct(*arguments)
+        if distortion is not None:
+            shutil.copyfile(distortion.shift, out / "shift.nii")
+        return distortion, mask, coregistration
+
+    preprocess.unwarped = keeping
+
+
 def outputs(out: Path) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path]]:
     """Paths of what anatomical, functional and denoising write in a folder."""
     tissues = ("GM", "WM", "CSF")
@@ -189,7 +207,9 @@ def outputs(out: Path) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path
     anatomical |= {"affine": out / "affine.mat", "record": out / "anatomical.json"}
     functional = {"image": out / "bold.nii.gz", "mask": out / "mask.nii.gz", "confounds": out / "confounds.tsv"}
     functional |= {"confounds_facts": out / "confounds.json", "record": out / "functional.json"}
-    return anatomical, functional, {"image": out / "denoised.nii.gz", "record": out / "denoised.json"}
+    denoised = {"image": out / "denoised.nii.gz", "record": out / "denoised.json"}
+    denoised |= {"design": out / "design.tsv", "design_facts": out / "design.json"}
+    return anatomical, functional, denoised
 
 
 def rows_of(engine: str, seed: int, measured: dict[str, Any], found: dict[str, str]) -> list[dict[str, str]]:

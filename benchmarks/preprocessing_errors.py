@@ -52,11 +52,17 @@ def motion_error(truth: Truth, out: Path) -> tuple[np.ndarray, float, float]:
 
 
 def coregistration_error(truth: Truth, brain: np.ndarray, reference: np.ndarray, out: Path) -> np.ndarray:
-    """Distance in mm, at points of the brain, of where coregistration puts them in the head at rest."""
+    """Distance in mm, at points of the brain, of where coregistration and unwarping say the EPI shows them."""
     found = np.array(read_json(out / "functional.json")["coregistration"])
     in_t1w = truth.mni_to_t1w(brain.T).T
-    planted = warps.world_of(in_t1w, truth.coregistration)
-    return np.linalg.norm(warps.world_of(warps.world_of(in_t1w, found), reference) - planted, axis=1)
+    planted, said = warps.world_of(in_t1w, truth.coregistration), warps.world_of(in_t1w, found)
+    axis = nib.load(out.parent / "bids" / PARTICIPANT / "func" / f"{PARTICIPANT}_task-rest_bold.nii.gz").affine[:3, 1]
+    planted = planted + truth.displacement(planted.T)[:, None] * axis / np.linalg.norm(axis)
+    if (out / "shift.nii").exists():
+        image = nib.load(out / "shift.nii")
+        field = np.asarray(image.dataobj, np.float32)[..., None].repeat(3, axis=-1)
+        said = said + warps.sample(field, image.affine, said)[:, :1] * axis
+    return np.linalg.norm(warps.world_of(said, reference) - planted, axis=1)
 
 
 def normalisation_error(truth: Truth, brain: np.ndarray, out: Path) -> np.ndarray:
