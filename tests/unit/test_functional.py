@@ -152,7 +152,7 @@ def test_bad_scans_are_recorded_and_leave_empty_files(tmp_path, phantom):  # noq
         "constant": (np.full_like(series, 3), "constant", None),
         "nan": (np.full_like(series, np.nan), "NaN everywhere", None),
         "still": (np.repeat(series[..., :1], 12, axis=3), "does not change over time", None),
-        "three": (series[..., 0], "expected a 4D series", None),
+        "three": (series[..., 0], "expected 4 dimensions", None),
         "short": (series[..., :2], "2 volumes", None),
         "truncated": (series, "cannot be read", lambda path: path.write_bytes(path.read_bytes()[:3000])),
         "noise": (series, "failed", None),

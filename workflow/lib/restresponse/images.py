@@ -1,4 +1,4 @@
-"""Reading the series of a scan inside a mask: the one place where a stage after `functional` opens a 4D image."""
+"""Reading the series of a scan, as stored or inside a mask, without a copy too many."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ def read_mask(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     image = nib.load(path)
     return np.asarray(image.dataobj) > 0, image.affine
+
+
+def read_series(path: str | Path) -> tuple[np.ndarray, float, float]:
+    """A 4D image as stored (n_x, n_y, n_z, n_scans), with the slope and the intercept that make its values."""
+    import nibabel as nib
+
+    proxy = nib.load(path).dataobj
+    return np.asanyarray(proxy.get_unscaled()), float(proxy.slope), float(proxy.inter)
 
 
 def masked_series(path: str | Path, mask: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_image, write_json, write_table, write_text
 from restresponse.functional.confounds import MOTION
+from restresponse.images import read_series
 from restresponse.provenance import versions
 
 if TYPE_CHECKING:
@@ -233,15 +234,18 @@ def denoise_scan(
                 f"{len(table)} volumes and {chosen.shape[1]} regressors ({len(outliers)} of them outlier volumes) take "
                 "all; expected a longer scan, less motion or fewer regressors (functional.denoising)"
             )
-        source = nib.load(image)
-        data = np.ascontiguousarray(source.dataobj, dtype=np.float32)
+        stored, slope, intercept = read_series(image)
+        data = np.empty(stored.shape, np.float32)
+        for volume in range(stored.shape[-1]):  # scaled one by one: no second copy of the series in floats
+            data[..., volume] = stored[..., volume] * np.float32(slope) + np.float32(intercept)
+        del stored
         if data.shape[-1] != len(table):
             raise InputError(
                 f"the preprocessed image has {data.shape[-1]} volumes and its confounds {len(table)} rows; expected "
                 "one row a volume: remove both and run again"
             )
         content["n_voxels"] = denoise_image(data, projection(table, float(repetition_time), settings))
-        write_image(denoised, data, source.affine, repetition_time=float(repetition_time))
+        write_image(denoised, data, nib.load(image).affine, repetition_time=float(repetition_time))
         content |= {"status": "done", "reason": None, "methods": [_sentence(chosen, content)]}
     except InputError as error:
         write_text(denoised, "")

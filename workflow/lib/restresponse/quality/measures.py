@@ -9,6 +9,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_json
+from restresponse.images import read_series
 
 if TYPE_CHECKING:
     import pandas
@@ -29,14 +30,6 @@ MEASURES = (
     "n_outliers",
     "n_volumes",
 )
-
-
-def read_series(path: str | Path) -> tuple[np.ndarray, float, float]:
-    """A 4D image as stored (n_x, n_y, n_z, n_scans), with the slope and the intercept that make its values."""
-    import nibabel as nib
-
-    proxy = nib.load(path).dataobj
-    return np.asanyarray(proxy.get_unscaled()), float(proxy.slope), float(proxy.inter)
 
 
 def moments(series: np.ndarray, slope: float = 1.0, intercept: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restresponse.files import read_json, read_table
+from restresponse.images import read_series
 from restresponse.quality.inclusion import limits_of, reasons_against
-from restresponse.quality.measures import moments, read_series, signal_mask
+from restresponse.quality.measures import moments, signal_mask
 from restresponse.quality.pages.montage import MAGMA, OUTLINE_UNIT, Montage, window
 from restresponse.quality.pages.traces import carpet, draw, panels_of
 from restresponse.quality.pages.words import PARTS, measure_rows, render, shown
