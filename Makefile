@@ -36,7 +36,7 @@ format: $(VENV)/ready-test
 	$(BIN)/snakefmt Snakefile workflow/rules
 
 requirements: $(VENV)/ready
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 envs/requirements.in -o envs/requirements.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 envs/requirements.in --no-emit-package simpleitk -o envs/requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 envs/requirements-test.in -o envs/requirements-test.txt
 
 clean:
@@ -46,7 +46,7 @@ $(VENV)/ready: envs/requirements.txt
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'restresponse needs Python 3.11 or newer: make PYTHON=python3.11')"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r envs/requirements.txt
+	$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -r envs/requirements.txt
 	touch $@
 
 $(VENV)/ready-test: $(VENV)/ready envs/requirements-test.txt
