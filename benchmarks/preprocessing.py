@@ -166,7 +166,8 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
     preprocess_scan(
         stem.with_suffix(".nii.gz"), anatomical, functional, repetition_time=sidecar["RepetitionTime"],
         slice_times=sidecar["SliceTiming"], engine=engine, voxel_size=voxel_size, slice_timing=True, smoothing_fwhm=5,
-        phase_encoding_direction=sidecar["PhaseEncodingDirection"], total_readout_time=sidecar.get("TotalReadoutTime"),
+        unwarp="auto", phase_encoding_direction=sidecar["PhaseEncodingDirection"],
+        total_readout_time=sidecar.get("TotalReadoutTime"),
     )  # fmt: skip
     done("functional")
     denoise_scan(
