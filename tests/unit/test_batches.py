@@ -18,14 +18,14 @@ def test_files_of_participants_lie_in_the_folders_of_their_batches():
     batches = batches_of(["sub-1", "sub-2", "sub-3"], 2)
     files = files_of(["a/batch-01", "a/batch-02"], batches, "_maps.npy", ["sub-3", "sub-1"])
     assert files == {"sub-3": "a/batch-02/sub-3_maps.npy", "sub-1": "a/batch-01/sub-1_maps.npy"}
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         files_of(["a/batch-01"], batches, "_maps.npy")
 
 
 def test_scans_keep_their_participant():
     scans = {"sub-1": ["run-1", "run-2"], "sub-2": ["run-1"]}
     assert scan_files(scans, ["a", "b", "c"]) == {"sub-1": {"run-1": "a", "run-2": "b"}, "sub-2": {"run-1": "c"}}
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         scan_files(scans, ["a", "b"])
 
 
