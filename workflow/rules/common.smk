@@ -15,6 +15,7 @@ from restresponse.dataset import read_dataset
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.functional.unwarping import files_of, read_field_map
+from restresponse.locks import locked
 from restresponse.plan import Plan
 
 
@@ -57,6 +58,9 @@ def stated(error):
     """An input error as Snakemake shows it: its sentence, no traceback."""
     return WorkflowError(str(error))
 
+
+if workflow.is_main_process and (note := locked(Path.cwd(), sys.argv)):
+    print(note, file=sys.stderr)
 
 try:
     config.update(validate(config, Path.cwd()))
@@ -114,5 +118,5 @@ def all_targets():
         "linear": ("predictions.tsv", "model.npz", "model.json"),
     }
     models = [folder + name for folder, kind in zip(folds, kinds) for name in files[kind]]
-    pages = [f"results/quality/{page}.html" for page in ("index", *SCANS)]
+    pages = [f"results/quality/{page}.html" for page in ("index", "scans", *SCANS)]
     return [*models, *pages, "results/derivatives", "results/metrics/audit.tsv", "results/report/index.html"]

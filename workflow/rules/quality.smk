@@ -104,7 +104,8 @@ rule quality_cohort:
         measures=expand("results/quality/{scan}.json", scan=SCANS),
         inclusion="results/quality/inclusion.tsv",
     output:
-        "results/quality/index.html",
+        index="results/quality/index.html",
+        scans="results/quality/scans.html",
     log:
         "results/logs/quality_cohort.log",
     benchmark:
@@ -114,9 +115,12 @@ rule quality_cohort:
     resources:
         mem_mb=500,
     params:
-        settings=config["quality"],
-        minimum_dof=LEAST_DOF,
-        title=config["report"]["title"],
+        page={
+            "settings": config["quality"],
+            "minimum_dof": LEAST_DOF,
+            "report": config["report"],
+            "folders": [config["dataset"]["bids_dir"], config["dataset"]["derivatives"]],
+        },
         code=code_of("quality.pages"),
     script:
         "../scripts/quality_cohort.py"

@@ -24,7 +24,7 @@ rule report_page:
         expand("results/functional/{scan}/{scan}.json", scan=SCANS),
         expand("results/functional/{scan}/{scan}_desc-denoised.json", scan=SCANS),
         expand("results/quality/{scan}.json", scan=SCANS),
-        ancient(expand("results/quality/{page}.html", page=["index", *SCANS])),  # linked, not read
+        ancient(expand("results/quality/{page}.html", page=["index", "scans", *SCANS])),  # linked, not read
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
         expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
         expand(
