@@ -33,23 +33,25 @@ from restresponse.files import clear_abandoned  # noqa: E402
 
 
 class _Tee:
-    """A text stream that writes to two."""
+    """A text stream that writes to the terminal and to a log; a log that cannot be written, on a full disk, stops nothing."""
 
-    def __init__(self, first: TextIO, second: TextIO) -> None:
-        self._streams = (first, second)
+    def __init__(self, terminal: TextIO, log: TextIO) -> None:
+        self._terminal, self._log = terminal, log
 
     def write(self, text: str) -> int:
-        for stream in self._streams:
-            stream.write(text)
-            stream.flush()
+        self._terminal.write(text)
+        with contextlib.suppress(OSError):
+            self._log.write(text)
+        self.flush()
         return len(text)
 
     def flush(self) -> None:
-        for stream in self._streams:
-            stream.flush()
+        self._terminal.flush()
+        with contextlib.suppress(OSError):
+            self._log.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._streams[0], name)
+        return getattr(self._terminal, name)
 
 
 @contextlib.contextmanager
@@ -60,10 +62,15 @@ def job(snakemake: Any) -> Iterator[None]:
     to do where the machine failed.
     """
     log = Path(snakemake.log[0])
-    log.parent.mkdir(parents=True, exist_ok=True)
-    clear_abandoned(snakemake.output)
-    with log.open("w", encoding="utf-8") as stream:
-        outputs = _Tee(sys.stdout, stream), _Tee(sys.stderr, stream)
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(snakemake.output)
+        stream = log.open("w", encoding="utf-8")
+    except OSError as error:
+        print(f"{snakemake.rule}: {of_the_machine(error) or error}", file=sys.stderr)
+        sys.exit(1)
+    outputs = _Tee(sys.stdout, stream), _Tee(sys.stderr, stream)
+    try:
         with contextlib.redirect_stdout(outputs[0]), contextlib.redirect_stderr(outputs[1]):
             try:
                 yield
@@ -75,6 +82,9 @@ def job(snakemake: Any) -> Iterator[None]:
                 if told := of_the_machine(error):
                     print(f"{snakemake.rule}: {told}", file=sys.stderr)
                 sys.exit(1)
+    finally:
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 def of_the_machine(error: BaseException) -> str | None:
