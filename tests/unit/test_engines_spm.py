@@ -391,7 +391,7 @@ def test_a_program_that_is_not_there_fails_the_job_not_the_scan(tmp_path, comman
 @pytest.mark.parametrize("name", ["the patients' scans", "$(touch pwned)", "a; touch pwned", "`touch pwned`", "a&b"])
 def test_a_folder_that_matlab_or_the_shell_reads_otherwise_is_refused(tmp_path, name):
     settings = _program(tmp_path / "spm.sh", "exit 0")
-    with pytest.raises(InputError, match="in its path, which mean something to MATLAB .* or to the shell"):
+    with pytest.raises(InputError, match=r"in its path, which mean something to MATLAB .* or to the shell"):
         engine("spm", tmp_path / name, settings)
 
 
