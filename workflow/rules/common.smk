@@ -52,11 +52,6 @@ def of_batch(path):
     return lambda wildcards: [path.format(scan=scan) for scan in SCAN_BATCHES[wildcards.batch]]
 
 
-def of_batch_anatomicals(path):
-    """Input function: a file of the anatomical image of each scan of the batch, where it has one."""
-    return lambda wildcards: [path.format(anat=anat) for anat in anatomicals_of_batch(wildcards).values()]
-
-
 def anatomicals_of_batch(wildcards):
     """Parameter: the anatomical image of each scan of the batch that has one."""
     found = {scan: SCANS[scan]["anat"] for scan in SCAN_BATCHES[wildcards.batch]}
