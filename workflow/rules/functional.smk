@@ -27,7 +27,7 @@ rule functional_preprocess:
     wildcard_constraints:
         scan=one_of(PREPROCESSED_HERE),
     container:
-        CONTAINERS["python"]
+        CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
         mem_mb=4000,
@@ -64,7 +64,7 @@ rule functional_adopt:
     wildcard_constraints:
         scan=one_of(ADOPTED),
     container:
-        CONTAINERS["python"]
+        CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
         mem_mb=6000,
