@@ -126,7 +126,7 @@ def _files(dataset: Dataset) -> Iterator[str]:
 def _binds(config: Mapping[str, Any], files: Iterable[str]) -> list[tuple[Path, Path]]:
     """Sources on the host and targets in the container, outer folders before inner ones."""
     sections = (("dataset", ("bids_dir", "derivatives")), ("components", ("template", "template_labels")))
-    given = [Path(path).expanduser() for section, keys in sections for key in keys if (path := config[section][key])]
+    given = [Path(path) for section, keys in sections for key in keys if (path := config[section][key])]
     sources = {}
     for path in given:
         real, target = path.resolve(), Path(os.path.normpath(path.absolute()))
