@@ -21,12 +21,6 @@ _NAMED = (
     ("classifier", "arms"),
     ("classifier", "models"),
 )  # maps whose names the user chooses
-_PATHS = (
-    ("dataset", "bids_dir"),
-    ("dataset", "derivatives"),
-    ("components", "template"),
-    ("components", "template_labels"),
-)  # what jobs read
 
 
 def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str, Any]:
@@ -72,9 +66,10 @@ def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str,
     if problems:
         lines = dict.fromkeys(line for text in problems for line in text.splitlines())  # each once
         raise InputError.from_problems("The configuration cannot be used", lines)
-    for section, key in _PATHS:
-        if (filled[section][key] or "").startswith("~"):  # in a container, the home is another
-            filled[section][key] = str(Path(filled[section][key]).expanduser())
+    dataset = filled["dataset"]
+    for key in ("bids_dir", "derivatives"):
+        if (dataset[key] or "").startswith("~"):  # in a container, the home is another
+            dataset[key] = str(Path(dataset[key]).expanduser())
     return filled
 
 
