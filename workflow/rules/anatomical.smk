@@ -11,7 +11,7 @@ rule anatomical_normalise:
     benchmark:
         "results/benchmarks/anatomical_normalise/{anat}.tsv"
     container:
-        CONTAINERS["python"]
+        CONTAINERS[kind_of(config["anatomical"]["engine"])]
     threads: 1
     resources:
         mem_mb=3000,

@@ -16,7 +16,7 @@ rule functional_preprocess:
     wildcard_constraints:
         scan=one_of(PREPROCESSED_HERE),
     container:
-        CONTAINERS["python"]
+        CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
         mem_mb=4000,
@@ -50,7 +50,7 @@ rule functional_adopt:
     wildcard_constraints:
         scan=one_of(ADOPTED),
     container:
-        CONTAINERS["python"]
+        CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
         mem_mb=6000,
