@@ -25,7 +25,7 @@ rule anatomical_normalise:
         CONTAINERS["python"]
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         settings=config["anatomical"],
         engine_settings=config["engines"].get(config["anatomical"]["engine"]),

@@ -26,7 +26,7 @@ rule classifier_kernel:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         settings={"participants": PARTICIPANTS, "voxel_size": config["classifier"]["voxel_size"]},
         code=code_of("classifier.kernel"),
@@ -52,7 +52,7 @@ rule classifier_volumes:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         scans=lambda w: SCANS_OF[w.participant],
         settings={"n_volumes": most_volumes(PLAN), "voxel_size": config["classifier"]["voxel_size"]},
@@ -78,7 +78,7 @@ rule classifier_network:
     container:
         CONTAINERS["gpu" if config["classifier"]["gpu"] else "python"]
     resources:
-        mem_mb=lambda w: network_memory(config, len(PARTICIPANTS), w),
+        mem_mb=memory(lambda w: network_memory(config, len(PARTICIPANTS), w)),
         gpu=config["classifier"]["gpu"],
     params:
         row=lambda w: config_row(PLAN, w),
@@ -112,7 +112,7 @@ rule classifier_linear:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         row=lambda w: config_row(PLAN, w),
         settings={

@@ -16,6 +16,7 @@ from restresponse.errors import InputError
 from restresponse.functional.unwarping import files_of, read_field_map
 from restresponse.group_ica.group_pca import tiles_of
 from restresponse.plan import Plan
+from restresponse.resources import memory_of_attempt
 
 
 def of_scan(column):
@@ -36,6 +37,11 @@ def of_anatomical(path):
 def field_map_files(wildcards):
     """Input function: the images of the scan's field map, if it has one."""
     return files_of(read_field_map(SCANS[wildcards.scan]["fieldmap"]))
+
+
+def memory(mem_mb):
+    """Resource: a number of MiB, or a function of the wildcards; more of it when a job is tried again."""
+    return lambda wildcards, attempt: memory_of_attempt(mem_mb(wildcards) if callable(mem_mb) else mem_mb, attempt)
 
 
 def one_of(values):

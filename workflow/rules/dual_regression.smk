@@ -24,7 +24,7 @@ rule dual_regression_maps:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=lambda w: SCANS_OF[w.participant],
         normalise=config["dual_regression"]["normalise_time_courses"],
@@ -52,7 +52,7 @@ rule dual_regression_selected:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         normalise=config["dual_regression"]["normalise_time_courses"],
         code=code_of("dual_regression"),

@@ -30,7 +30,7 @@ rule functional_preprocess:
         CONTAINERS["python"]
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         repetition_time=of_scan("repetition_time"),
         slice_times=of_scan("slice_timing"),
@@ -67,7 +67,7 @@ rule functional_adopt:
         CONTAINERS["python"]
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=memory(6000),
     params:
         mask=of_scan("mask"),
         given_confounds=of_scan("confounds"),
@@ -98,7 +98,7 @@ rule functional_denoise:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         repetition_time=of_scan("repetition_time"),
         settings=config["functional"]["denoising"],
@@ -123,7 +123,7 @@ rule functional_export:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         sources={key: config["dataset"][key] for key in ("bids_dir", "derivatives")},
         voxel_size=config["functional"]["voxel_size"],

@@ -19,7 +19,7 @@ rule group_ica_reduce:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=lambda w: SCANS_OF[w.participant],
         n_dimensions=config["group_ica"]["reduction"],
@@ -41,7 +41,7 @@ rule group_ica_gram:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         code=code_of("group_ica.group_pca"),
     script:
@@ -66,7 +66,7 @@ rule group_ica_components:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         participants=PARTICIPANTS,
         tiles=[(a, b) for a in TILES for b in TILES if a <= b],

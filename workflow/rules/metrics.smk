@@ -26,7 +26,7 @@ rule metrics_predictions:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         classifications=CLASSIFICATIONS,
         folds=FOLDS,
@@ -48,7 +48,7 @@ rule metrics_scores:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "protocols": PLAN.protocols,
@@ -80,7 +80,7 @@ rule metrics_audit:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "classifications": CLASSIFICATIONS,
@@ -117,7 +117,7 @@ rule metrics_tables:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "scans": list(SCANS),

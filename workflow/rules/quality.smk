@@ -11,7 +11,7 @@ rule quality_group_mask:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         voxel_size=config["functional"]["voxel_size"],
         code=code_of("quality.group_mask"),
@@ -36,7 +36,7 @@ rule quality_scan:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         participant=of_scan("participant_id"),
         code=code_of("quality.measures"),
@@ -56,7 +56,7 @@ rule quality_inclusion:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         settings=config["quality"],
         minimum_dof=LEAST_DOF,
@@ -89,7 +89,7 @@ rule quality_page:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         # the decision is made here again from the same thresholds: a page does not wait for the other scans
         settings=config["quality"],
@@ -112,7 +112,7 @@ rule quality_cohort:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         settings=config["quality"],
         minimum_dof=LEAST_DOF,
