@@ -74,7 +74,7 @@ rule classifier_network:
         CONTAINERS["gpu" if config["classifier"]["gpu"] else "python"]
     resources:
         mem_mb=memory(lambda w: network_memory(config, len(PARTICIPANTS), w)),
-        gpu=config["classifier"]["gpu"],
+        gpu=config["classifier"]["gpu"] or None,
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
