@@ -78,7 +78,7 @@ def build(config: dict[str, Any]) -> SimpleNamespace:
     plan = Plan.of(config)
     tree = SimpleNamespace(config=config, plan=plan, batches=batches_of(PARTICIPANTS, config["batch"]))
     write_dataset()
-    write_scans()
+    write_scans(tree.batches)
     labels = Path("results/folds/labels")
     write_folds(
         "results/dataset/labels.tsv",
@@ -130,7 +130,7 @@ def write_dataset() -> None:
     )
 
 
-def write_scans() -> None:
+def write_scans(batches: dict[str, list[str]]) -> None:
     """Masks, denoised images, records, quality measures, and the decisions."""
     brain, (shape, affine) = brain_mask(VOXEL_SIZE), grid(VOXEL_SIZE)
     write_image("results/quality/group_mask.nii.gz", brain, affine)
@@ -164,7 +164,7 @@ def write_scans() -> None:
             "overlap": 0.91,
             **dof,
         }
-        path = Path(f"results/quality/{scan}.json")
+        path = Path(f"results/quality/scans/{batch_of(batches, name)}/{scan}.json")
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
@@ -192,11 +192,10 @@ def write_scans() -> None:
 def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
     """Group ICA, dual regression, measures, selections, refitted maps and kernels of every cohort."""
     mask, inclusion = "results/quality/group_mask.nii.gz", "results/quality/inclusion.tsv"
-    bold, records, reduced = {}, {}, {}
+    bold, reduced = {}, {}
     for name in PARTICIPANTS:
         scan = scan_of(name)
         bold[name] = {scan: f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
-        records[name] = {scan: f"results/functional/{scan}/{scan}_desc-denoised.json"}
         reduced[name] = f"results/group_ica/participants/{batch_of(batches, name)}/{name}_reduced.npy"
         reduce_participant(
             bold=bold[name],
@@ -236,7 +235,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
         for batch, members in batches.items():
             regress_batch(
                 bold={name: bold[name] for name in members},
-                records={name: records[name] for name in members},
+                measures=f"results/quality/scans/{batch}",
                 mask=mask,
                 inclusion=inclusion,
                 components=f"{group}.npy",
@@ -415,7 +414,6 @@ def write_metrics(tree: SimpleNamespace) -> None:
     """The tables of stage `metrics`, by its own jobs."""
     plan, metrics = tree.plan, "results/metrics"
     models = ["results/classifier/" + "/".join(key) for key in plan.classifications]
-    scans = [scan_of(name) for name in PARTICIPANTS]
     collect_predictions(
         files={key: f"{model}/predictions.tsv" for key, model in zip(plan.classifications, models, strict=True)},
         folds="results/folds/folds.tsv",
@@ -439,12 +437,12 @@ def write_metrics(tree: SimpleNamespace) -> None:
         participants="results/dataset/participants.tsv",
         labels="results/folds/labels/all.tsv",
         inclusion="results/quality/inclusion.tsv",
-        quality=[f"results/quality/{scan}.json" for scan in scans],
+        quality=[f"results/quality/scans/{batch}" for batch in tree.batches],
         models=[f"{model}/model.json" for model in models],
         reference=f"results/group_ica/all/order-{ORDER}/components.npy",
         networks=f"results/components/all/order-{ORDER}/matches.tsv",
         fold_components=[f"results/group_ica/{fold}/order-{ORDER}/components.npy" for fold in plan.folds],
-        scans=scans,
+        scan_batches={batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()},
         classifications=plan.classifications,
         folds=plan.folds,
         characteristics=["age", "sex", "pain_pre", "hba1c"],

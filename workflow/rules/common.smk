@@ -29,11 +29,6 @@ def if_any(*columns):
     return lambda wildcards: [value for value in map(SCANS[wildcards.scan].get, columns) if value != "n/a"]
 
 
-def of_anatomical(path):
-    """Input function: a file of the scan's anatomical image; none where the scan was preprocessed elsewhere."""
-    return lambda wildcards: [path.format(anat=anat) for anat in [SCANS[wildcards.scan]["anat"]] if anat != "n/a"]
-
-
 def scans_of_batch(wildcards):
     """Parameter: the scans of each participant of the batch."""
     return {participant: SCANS_OF[participant] for participant in BATCHES[wildcards.batch]}
@@ -41,7 +36,18 @@ def scans_of_batch(wildcards):
 
 def of_batch(path):
     """Input function: a file of each scan of the batch."""
-    return lambda wildcards: [path.format(scan=scan) for scans in scans_of_batch(wildcards).values() for scan in scans]
+    return lambda wildcards: [path.format(scan=scan) for scan in SCAN_BATCHES[wildcards.batch]]
+
+
+def of_batch_anatomicals(path):
+    """Input function: a file of the anatomical image of each scan of the batch, where it has one."""
+    return lambda wildcards: [path.format(anat=anat) for anat in anatomicals_of_batch(wildcards).values()]
+
+
+def anatomicals_of_batch(wildcards):
+    """Parameter: the anatomical image of each scan of the batch that has one."""
+    found = {scan: SCANS[scan]["anat"] for scan in SCAN_BATCHES[wildcards.batch]}
+    return {scan: anat for scan, anat in found.items() if anat != "n/a"}
 
 
 def field_map_files(wildcards):
@@ -90,6 +96,7 @@ LEAST_DOF = max(ORDERS) + 10  # residual degrees of freedom, where quality.minim
 NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear")
 CLASSIFICATIONS = PLAN.classifications
 BATCHES = batches_of(PARTICIPANTS, config["batch"])
+SCAN_BATCHES = {batch: [scan for name in members for scan in SCANS_OF[name]] for batch, members in BATCHES.items()}
 TILES = [(a, b) for a in BATCHES for b in BATCHES if a <= b]  # of the Gram matrix
 
 
@@ -120,5 +127,12 @@ def all_targets():
         "linear": ("predictions.tsv", "model.npz", "model.json"),
     }
     models = [folder + name for folder, kind in zip(folds, kinds) for name in files[kind]]
-    pages = [f"results/quality/{page}.html" for page in ("index", *SCANS)]
-    return [*models, *pages, "results/derivatives", "results/metrics/audit.tsv", "results/report/index.html"]
+    pages = [f"results/quality/pages/{batch}" for batch in BATCHES]
+    return [
+        *models,
+        *pages,
+        "results/quality/index.html",
+        "results/derivatives",
+        "results/metrics/audit.tsv",
+        "results/report/index.html",
+    ]

@@ -5,7 +5,7 @@
 rule dual_regression_maps:
     input:
         bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
-        records=of_batch("results/functional/{scan}/{scan}_desc-denoised.json"),
+        measures="results/quality/scans/{batch}",
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
         components="results/group_ica/{cohort}/order-{order}/components.npy",

@@ -99,7 +99,7 @@ rule metrics_tables:
         participants="results/dataset/participants.tsv",
         labels="results/folds/labels/all.tsv",
         inclusion="results/quality/inclusion.tsv",
-        quality=expand("results/quality/{scan}.json", scan=SCANS),
+        quality=expand("results/quality/scans/{batch}", batch=BATCHES),
         models=["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
         reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
         networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
@@ -119,7 +119,7 @@ rule metrics_tables:
         mem_mb=memory(1000),
     params:
         settings={
-            "scans": list(SCANS),
+            "scan_batches": SCAN_BATCHES,
             "classifications": CLASSIFICATIONS,
             "folds": FOLDS,
             "characteristics": config["metrics"]["characteristics"],

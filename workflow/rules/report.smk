@@ -23,8 +23,8 @@ rule report_page:
         expand("results/anatomical/{anat}/{anat}.json", anat=ANATS),
         expand("results/functional/{scan}/{scan}.json", scan=SCANS),
         expand("results/functional/{scan}/{scan}_desc-denoised.json", scan=SCANS),
-        expand("results/quality/{scan}.json", scan=SCANS),
-        ancient(expand("results/quality/{page}.html", page=["index", *SCANS])),  # linked, not read
+        expand("results/quality/scans/{batch}", batch=BATCHES),
+        ancient(["results/quality/index.html", *expand("results/quality/pages/{batch}", batch=BATCHES)]),  # linked, not read
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
         expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
         expand(
@@ -44,7 +44,7 @@ rule report_page:
     params:
         settings={
             "config": config,
-            "scans": list(SCANS),
+            "scan_batches": SCAN_BATCHES,
             "anatomicals": list(ANATS),
             "batches": BATCHES,
             "classifications": CLASSIFICATIONS,

@@ -7,6 +7,5 @@ with job(snakemake):
     from restresponse.dual_regression import regress_batch
 
     files = dict(snakemake.input)
-    for name in ("bold", "records"):
-        files[name] = scan_files(snakemake.params.scans, snakemake.input[name])
+    files["bold"] = scan_files(snakemake.params.scans, files["bold"])
     regress_batch(**files, normalise=snakemake.params.normalise, folder=snakemake.output[0])

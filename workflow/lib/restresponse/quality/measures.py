@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_json
+from restresponse.files import read_json, read_table, write_json, writing_folder
 from restresponse.images import read_series
 
 if TYPE_CHECKING:
@@ -84,6 +85,27 @@ def motion_measures(table: pandas.DataFrame) -> dict[str, float]:
         if name in table.columns:
             found[f"mean_{name}"] = float(table[name].mean())
     return found
+
+
+def measure_batch(
+    *,
+    scans: Mapping[str, Sequence[str]],
+    image: Sequence[str | Path],
+    own_mask: Sequence[str | Path],
+    confounds: Sequence[str | Path],
+    record: Sequence[str | Path],
+    denoised_record: Sequence[str | Path],
+    group_mask: str | Path,
+    folder: str | Path,
+) -> None:
+    """Measure the scans of a batch of participants, `{scan}.json` in `folder` each.
+
+    `scans` are each participant's; the sequences have one file a scan, in that order, see `measure_scan`.
+    """
+    named = [(scan, participant) for participant, names in scans.items() for scan in names]
+    with writing_folder(folder) as temporary:
+        for (scan, participant), *files in zip(named, image, own_mask, confounds, record, denoised_record, strict=True):
+            measure_scan(*files, group_mask, temporary / f"{scan}.json", scan=scan, participant=participant)
 
 
 def measure_scan(

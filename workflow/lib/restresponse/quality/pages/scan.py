@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.files import read_json, read_table
+from restresponse.files import read_json, read_table, writing_folder
 from restresponse.images import read_series
 from restresponse.quality.inclusion import limits_of, reasons_against
 from restresponse.quality.measures import moments, signal_mask
@@ -20,6 +20,34 @@ if TYPE_CHECKING:
     import pandas
 
 TISSUES = ("GM", "WM", "CSF")
+
+
+def files_by_scan(
+    given: Mapping[str, Any], scans: Sequence[str], with_anatomical: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """The files of each scan's page, by the names of `write_scan_page`, from those of a batch.
+
+    Parameters
+    ----------
+    given : `measures`, a folder; `group_mask`; files of the anatomical image, one for each of `with_anatomical`; the others,
+        one for each of `scans`
+    """
+    common = {"group_mask": str(given["group_mask"])}
+    found = {scan: common | {"measures": f"{given['measures']}/{scan}.json"} for scan in scans}
+    for name in ("image", "own_mask", "confounds", "record", "denoised_record"):
+        for scan, path in zip(scans, given[name], strict=True):
+            found[scan][name] = str(path)
+    for name in ("T1w", *TISSUES, "anatomical_record"):
+        for scan, path in zip(with_anatomical, given[name], strict=True):
+            found[scan][name] = str(path)
+    return found
+
+
+def write_scan_pages(files: Mapping[str, Mapping[str, str | Path]], folder: str | Path, **settings: Any) -> None:
+    """Write the page of each scan of `files` (scan -> its files, see `write_scan_page`): `{scan}.html` in `folder`."""
+    with writing_folder(folder) as temporary:
+        for scan, own in files.items():
+            write_scan_page(own, temporary / f"{scan}.html", **settings)
 
 
 def write_scan_page(
