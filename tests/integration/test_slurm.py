@@ -5,16 +5,13 @@ Every wait has a bound: a Slurm that leaves a job pending would otherwise keep S
 
 import os
 import re
-import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-import yaml
-
 import slurm_cluster
+
 from running import ROOT, TINY, snakemake_command
 
 pytestmark = pytest.mark.slow
@@ -106,7 +103,7 @@ def forget(study: Path, files: list[str]) -> dict[str, bytes]:
 
 def test_folds_go_to_different_devices_and_what_was_cancelled_or_starved_is_tried_again_alone(slurm, study):
     scan = "sub-01_task-rest"
-    chain = [f"results/anatomical/sub-01_T1w/sub-01_T1w.json", f"results/quality/{scan}.json"]
+    chain = ["results/anatomical/sub-01_T1w/sub-01_T1w.json", f"results/quality/{scan}.json"]
     before = forget(study, [f"{fold}/predictions.tsv" for fold in FOLDS])
     run = Run(study, list(before), "--set-resources", *HERE[-2:], STARVING, seconds=240)
     cancelled = run.wait_for(*words_of(CANCELLED), state="RUNNING", seconds=120)

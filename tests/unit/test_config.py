@@ -331,12 +331,15 @@ def test_the_order_of_keys_in_a_file_changes_nothing(tmp_path):
 
 
 def test_numbers_inside_braces_on_the_command_line_are_numbers(tmp_path):
-    # what Snakemake makes of --config "classifier={gpu: 1, models: {linear: {kind: linear, penalties: [0.1, 1]}}}"
+    # what Snakemake makes of --config "classifier={gpu: 1}" and the like
     typed = {
         "dataset": {"task": "1", "slice_timing": ["0.0", "1.3"]},
         "functional": {"slice_timing": "false", "smoothing_fwhm": "6.5", "denoising": {"bandpass_low": "null"}},
         "quality": {"maximum_mean_displacement": "far"},
-        "classifier": {"gpu": "1", "models": {"linear": {"kind": "linear", "penalties": ["0.1", "1"]}}},
+        "classifier": {
+            "gpu": "1",
+            "models": {"voxnet": {"kind": "network"}, "linear": {"kind": "linear", "penalties": ["0.1", "1"]}},
+        },
     }
     assert "maximum_mean_displacement" in the_line(typed, tmp_path) and "'far'" in the_line(typed, tmp_path)
     del typed["quality"]
