@@ -3,7 +3,7 @@
 
 rule anatomical_normalise:
     input:
-        t1w=lambda wildcards: ANATS[wildcards.anat],
+        t1w=t1w_of,
     output:
         T1w="results/anatomical/{anat}/{anat}_desc-preproc_T1w.nii.gz",
         brain_mask="results/anatomical/{anat}/{anat}_desc-brain_mask.nii.gz",

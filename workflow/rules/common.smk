@@ -19,14 +19,28 @@ from restresponse.plan import Plan
 from restresponse.resources import memory_of_attempt
 
 
+def scan_row(wildcards):
+    """The row of the scan that the wildcards name."""
+    if wildcards.scan not in SCANS:
+        raise WorkflowError(f"no scan {wildcards.scan}: results/dataset/scans.tsv has the names")
+    return SCANS[wildcards.scan]
+
+
 def of_scan(column):
     """Input function: a column of the scan's row."""
-    return lambda wildcards: SCANS[wildcards.scan][column]
+    return lambda wildcards: scan_row(wildcards)[column]
 
 
 def if_any(*columns):
     """Input function: the values of these columns of the scan's row, without those that hold n/a."""
-    return lambda wildcards: [value for value in map(SCANS[wildcards.scan].get, columns) if value != "n/a"]
+    return lambda wildcards: [value for value in map(scan_row(wildcards).get, columns) if value != "n/a"]
+
+
+def t1w_of(wildcards):
+    """Input function: the T1w image that the wildcards name."""
+    if wildcards.anat not in ANATS:
+        raise WorkflowError(f"no T1w image {wildcards.anat}: results/dataset/scans.tsv has the names")
+    return ANATS[wildcards.anat]
 
 
 def scans_of_batch(wildcards):
@@ -52,7 +66,7 @@ def anatomicals_of_batch(wildcards):
 
 def field_map_files(wildcards):
     """Input function: the images of the scan's field map, if it has one."""
-    return files_of(read_field_map(SCANS[wildcards.scan]["fieldmap"]))
+    return files_of(read_field_map(scan_row(wildcards)["fieldmap"]))
 
 
 def memory(mem_mb):
@@ -61,8 +75,13 @@ def memory(mem_mb):
 
 
 def one_of(values):
-    """A wildcard's constraint: one of these values and nothing else."""
-    return "|".join(re.escape(str(value)) for value in values) or "(?!)"
+    """A wildcard's constraint: one of these values and nothing else.
+
+    Of many values, any name will do: Snakemake reads the constraint through for each file, and the rules' own lookups refuse
+    a name that does not exist.
+    """
+    listed = "|".join(re.escape(str(value)) for value in values) or "(?!)"
+    return listed if len(listed) < 4000 else "[^/]+"
 
 
 def stated(error):
@@ -103,7 +122,6 @@ TILES = [(a, b) for a in BATCHES for b in BATCHES if a <= b]  # of the Gram matr
 wildcard_constraints:
     scan=one_of(SCANS),
     anat=one_of(ANATS),
-    participant=one_of(PARTICIPANTS),
     fold=one_of(FOLDS),
     cohort=one_of(COHORTS),
     labels=one_of(COHORTS),
