@@ -63,7 +63,7 @@ PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=500 State
 
 @dataclass(frozen=True)
 class Job:
-    """A job as `scontrol` shows it: what it was asked, what it was given, how it ended."""
+    """A job as `scontrol` shows it: what it is, what was asked for, how and when it ended."""
 
     number: int
     comment: str
@@ -71,7 +71,7 @@ class Job:
     memory_mb: int
     cpus: int
     minutes: int
-    devices: tuple[int, ...]
+    gpus: int
     start: str
     end: str
 
@@ -195,7 +195,6 @@ def jobs() -> list[Job]:
         comment = re.search(r"Comment=(.*?) \w+=", line)
         value = dict(re.findall(r"(\w+)=(\S*)", line))
         hours, minutes, _ = map(int, value["TimeLimit"].replace("-", ":").split(":")[-3:])
-        indices = re.search(r"gpu\S*\(IDX:([\d,-]+)\)", line)
         found.append(
             Job(
                 number=int(value["JobId"]),
@@ -204,7 +203,7 @@ def jobs() -> list[Job]:
                 memory_mb=_mib(value["MinMemoryNode"]),
                 cpus=int(value["NumCPUs"].split("-")[0]),
                 minutes=60 * hours + minutes,
-                devices=_range(indices[1]) if indices else (),
+                gpus=int(re.search(r"gres:gpu:(\d+)", value.get("TresPerJob", "gres:gpu:0"))[1]),
                 start=value["StartTime"],
                 end=value["EndTime"],
             )
@@ -212,13 +211,13 @@ def jobs() -> list[Job]:
     return sorted(found, key=lambda job: job.number)
 
 
+def log_of_node() -> str:
+    """What the node's daemon has written."""
+    return Path(re.search(r"SlurmdLogFile=(.*)", (CONFIGURATION / "slurm.conf").read_text())[1]).read_text()
+
+
 def _mib(text: str) -> int:
     return round(float(text.rstrip("KMGT")) * {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}.get(text[-1], 1))
-
-
-def _range(text: str) -> tuple[int, ...]:
-    ends = [tuple(map(int, part.split("-"))) for part in text.split(",")]
-    return tuple(index for end in ends for index in range(end[0], end[-1] + 1))
 
 
 if __name__ == "__main__":
