@@ -14,7 +14,7 @@ rule anatomical_normalise:
         CONTAINERS[kind_of(config["anatomical"]["engine"])]
     threads: 1
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         settings=config["anatomical"],
         engine_settings=config["engines"].get(config["anatomical"]["engine"]),

@@ -25,6 +25,7 @@ from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.functional.unwarping import files_of, read_field_map
 from restresponse.plan import Plan
+from restresponse.resources import memory_of_attempt
 
 
 def scan_row(wildcards):
@@ -70,6 +71,11 @@ def anatomicals_of_batch(wildcards):
 def field_map_files(wildcards):
     """Input function: the images of the scan's field map, if it has one."""
     return files_of(read_field_map(scan_row(wildcards)["fieldmap"]))
+
+
+def memory(mem_mb):
+    """Resource: a number of MiB, or a function of the wildcards; more of it when a job is tried again."""
+    return lambda wildcards, attempt: memory_of_attempt(mem_mb(wildcards) if callable(mem_mb) else mem_mb, attempt)
 
 
 def one_of(values):

@@ -19,7 +19,7 @@ rule dual_regression_maps:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
         normalise=config["dual_regression"]["normalise_time_courses"],
@@ -43,7 +43,7 @@ rule dual_regression_selected:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         participants=lambda w: BATCHES[w.batch],
         normalise=config["dual_regression"]["normalise_time_courses"],

@@ -19,7 +19,7 @@ rule functional_preprocess:
         CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         anat=of_scan("anat"),
         repetition_time=of_scan("repetition_time"),
@@ -53,7 +53,7 @@ rule functional_adopt:
         CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=memory(6000),
     params:
         mask=of_scan("mask"),
         given_confounds=of_scan("confounds"),
@@ -79,7 +79,7 @@ rule functional_denoise:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         repetition_times=lambda w: {scan: SCANS[scan]["repetition_time"] for scan in SCAN_BATCHES[w.batch]},
         settings=config["functional"]["denoising"],
@@ -105,7 +105,7 @@ rule functional_export:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         sources={key: config["dataset"][key] for key in ("bids_dir", "derivatives")},
         batches=SCAN_BATCHES,

@@ -25,7 +25,7 @@ rule metrics_predictions:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         classifications=CLASSIFICATIONS,
         folds=FOLDS,
@@ -47,7 +47,7 @@ rule metrics_scores:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "protocols": PLAN.protocols,
@@ -79,7 +79,7 @@ rule metrics_audit:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "classifications": CLASSIFICATIONS,
@@ -116,7 +116,7 @@ rule metrics_tables:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "scan_batches": SCAN_BATCHES,

@@ -11,7 +11,7 @@ rule quality_group_mask:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         voxel_size=config["functional"]["voxel_size"],
         code=code_of("quality.group_mask"),
@@ -33,7 +33,7 @@ rule quality_measure:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
         code=code_of("quality.measures"),
@@ -53,7 +53,7 @@ rule quality_inclusion:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         batches=SCAN_BATCHES,
         settings=config["quality"],
@@ -80,7 +80,7 @@ rule quality_pages:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         scans=lambda w: SCAN_BATCHES[w.batch],
         anatomicals=anatomicals_of_batch,
@@ -105,7 +105,7 @@ rule quality_cohort:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         batches=SCAN_BATCHES,
         settings=config["quality"],

@@ -40,7 +40,7 @@ rule report_page:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         settings={
             "config": config,
