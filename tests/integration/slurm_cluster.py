@@ -146,7 +146,7 @@ def cluster(folder: Path, cpus: int = 2) -> Iterator[None]:
         _wait_until_idle(folder, 60)
         yield
     finally:
-        subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=20, check=False)
+        _cancel_all(20)
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in reversed(daemons):
@@ -181,6 +181,17 @@ def _wait_until_idle(folder: Path, seconds: float) -> None:
         time.sleep(0.5)
     logs = "".join(path.read_text()[-2000:] for path in sorted(folder.glob("*.log")))
     raise RuntimeError(f"the node is not idle after {seconds} s: {done.stdout}{done.stderr}\n{logs}")
+
+
+def _cancel_all(seconds: float) -> None:
+    """End every job: what still runs when the daemons stop would run on without them."""
+    deadline = time.monotonic() + seconds
+    subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=seconds, check=False)
+    while time.monotonic() < deadline:
+        left = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, timeout=seconds, check=False)
+        if not left.stdout.strip():
+            return
+        time.sleep(0.3)
 
 
 def jobs() -> list[Job]:
