@@ -3,7 +3,7 @@
 
 rule group_ica_reduce:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
+        denoised="results/functional/denoised/{batch}",
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
     output:
@@ -15,7 +15,7 @@ rule group_ica_reduce:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
         n_dimensions=config["group_ica"]["reduction"],
@@ -37,7 +37,7 @@ rule group_ica_gram:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         rows=lambda w: BATCHES[w.batch_a],
         columns=lambda w: BATCHES[w.batch_b],
@@ -64,7 +64,7 @@ rule group_ica_components:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         batches=BATCHES,
         tiles=TILES,

@@ -3,11 +3,14 @@
 from restresponse.adapter import job  # first: sets one BLAS thread
 
 with job(snakemake):
+    from restresponse.batches import files_of
     from restresponse.quality.pages.cohort import write_cohort_pages
 
+    batches = snakemake.params.batches
     write_cohort_pages(
-        snakemake.input.measures,
+        files_of(snakemake.input.measures, batches, ".json"),
+        files_of([f"pages/{batch}" for batch in batches], batches, ".html"),
         snakemake.input.inclusion,
         **dict(snakemake.output),
-        **snakemake.params.page,
+        **snakemake.params.settings,
     )

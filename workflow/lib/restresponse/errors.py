@@ -33,7 +33,8 @@ class DamagedFile(RuntimeError):
 
     def __init__(self, path: object, found: object) -> None:
         part = Path(str(path))
-        whole = part.parent if re.fullmatch(r"batch-\d+", part.parent.name) else part  # a batch's folder is made as one
+        # the folder of a batch, of a scan or of a T1w image is made as one
+        whole = part.parent if re.fullmatch(r"batch-\d+|sub-.*", part.parent.name) else part
         remove = shlex.join(["rm", "-r", str(whole)] if whole is not part else ["rm", str(whole)])
         super().__init__(
             f"{path} is not whole ({' '.join(str(found).split())[:200]}): a disk lost it, or it was changed after it was written. Remove it and run "

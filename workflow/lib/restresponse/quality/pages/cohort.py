@@ -49,7 +49,8 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def write_cohort_pages(
-    measures: Sequence[str | Path],
+    measures: Mapping[str, str | Path],
+    pages: Mapping[str, str],
     inclusion: str | Path,
     index: str | Path,
     scans: str | Path,
@@ -63,26 +64,28 @@ def write_cohort_pages(
 
     Parameters
     ----------
-    measures : JSON files of `measure_scan`, one a scan
+    measures : JSON file of `measure_scan` of each scan
+    pages : where each scan's page lies, seen from this page
     inclusion : the inclusion table
     index : HTML to write; without `report.identifiers` its scans have the numbers of the report and no links
-    scans : HTML to write that names every scan and links to `{scan}.html` beside it
+    scans : HTML to write that names every scan and links to its page
     settings, minimum_dof : the config's section `quality` and the least degrees of freedom where it names none
     report : the config's section `report`
     folders : of the datasets, whose paths the index does not tell either
     """
-    found = {content["scan"]: content for content in map(read_json, measures)}
+    found = {content["scan"]: content for content in map(read_json, measures.values())}
     table = read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
     people = set(table["participant_id"])
     index_names = Identifiers(report["identifiers"], people, folders)
     for page, identifiers in ((index, index_names), (scans, Identifiers(True, people))):
         numbers = {} if index_names.shown or not identifiers.shown else index_names.names(_displacements(table, found))
-        content = _content(found, table, limits_of(settings, minimum_dof), identifiers, numbers)
+        content = _content(found, pages, table, limits_of(settings, minimum_dof), identifiers, numbers)
         render("cohort.html.j2", page, content | {"title": identifiers.without(report["title"])}, identifiers.check)
 
 
 def _content(
     found: Mapping[str, Mapping[str, Any]],
+    pages: Mapping[str, str],
     table: pandas.DataFrame,
     limits: Mapping[str, Any],
     identifiers: Identifiers,
@@ -99,12 +102,13 @@ def _content(
     }
     scores = {name: robust_z(column) for name, column in values.items()}
     places = {scan: place for place, scan in enumerate(scans)}
+    linked = {scan: pages[scan] for scan in scans} if identifiers.shown else {}
     rows = [
         {
             "scan": names[scan],
             "number": numbers.get(scan),
             "measured": scan in places,
-            "linked": identifiers.shown and scan in places,
+            "page": linked.get(scan),
             "used": used[scan],
             "reason": identifiers.without(reasons[scan]) if isinstance(reasons[scan], str) else "",
             "cells": [
@@ -118,13 +122,7 @@ def _content(
     drawings = [
         {
             "svg": strip(
-                scans,
-                values[name],
-                scores[name],
-                used,
-                _limit(name, limits),
-                WORDS[name].digits,
-                None if identifiers.shown else names,
+                linked, scans, values[name], scores[name], used, _limit(name, limits), WORDS[name].digits, names
             ),
             **_heading(name),
         }
@@ -137,7 +135,10 @@ def _content(
         "columns": [_heading(name) | {"limit": _limit_words(name, limits)} for name in values],
         "rows": rows,
         "drawings": drawings,
-        "remarks": [remark | {"scan": names[remark["scan"]]} for remark in remarks(scans, values, scores)],
+        "remarks": [
+            remark | {"scan": names[remark["scan"]], "page": linked.get(remark["scan"])}
+            for remark in remarks(scans, values, scores)
+        ],
         "apart": f"{APART:g}",
         "fewest": _FEWEST,
         "unused": [row for row in rows if not row["used"]],
@@ -167,18 +168,18 @@ def remarks(
 
 
 def strip(
+    pages: Mapping[str, str],
     scans: Sequence[str],
     values: np.ndarray,
     scores: np.ndarray,
     used: Mapping[str, bool],
     limit: float | None,
     digits: int,
-    numbers: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> str:
     """One measure of all scans as SVG: a dot each, box of the quartiles with the median, the limit dashed.
 
-    Dots are links to the scans' pages; those that stand apart are ringed and named. With `numbers` these take the place of
-    the names, and nothing is a link.
+    Dots are links to the scans' pages, where there are any; those that stand apart are ringed and named, by `names` where given.
     """
     known = np.isfinite(values)
     if not known.any():
@@ -218,7 +219,7 @@ def strip(
     shifts = _spread(np.array([place(value) for value in values[known]]))
     named: list[float] = []
     for scan, value, score, shift in zip(np.asarray(scans)[known], values[known], scores[known], shifts, strict=True):
-        x, y, name = middle + shift, place(value), escape(str((numbers or {}).get(str(scan), scan)))
+        x, y, name = middle + shift, place(value), escape(str((names or {}).get(str(scan), scan)))
         colour = _USED if used.get(str(scan)) else _UNUSED
         dot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"><title>{name}: {shown(value, digits)}</title></circle>'
         if abs(score) > APART:
@@ -226,7 +227,8 @@ def strip(
             if all(abs(y - other) > 9 for other in named):
                 named.append(y)
                 dot += f'<text class="name" x="{x + 9:.1f}" y="{y + 3:.1f}">{name.split("_task-")[0]}</text>'
-        parts.append(dot if numbers else f'<a href="{name}.html">{dot}</a>')
+        link = pages.get(str(scan))
+        parts.append(f'<a href="{escape(link)}">{dot}</a>' if link else dot)
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
