@@ -141,6 +141,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
     for name in PARTICIPANTS:
         scan = scan_of(name)
         folder = Path(f"results/functional/{scan}")
+        cleaned = Path(f"results/functional/denoised/{batch_of(batches, name)}")
         failed = REASON if name == FAILED else None
         status = {"status": "failed" if failed else "done", "reason": failed}
         sentence = "Volumes were realigned to the first by a rigid transform."
@@ -148,7 +149,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         dof = {"n_volumes": N_VOLUMES, "dof_bandpass": 30, "dof_residual": 24, "n_outliers": 1}
         sentence = f"Denoising took out 6 motion parameters, which left 24 of {N_VOLUMES} degrees of freedom."
         write_json(
-            folder / f"{scan}_desc-denoised.json",
+            cleaned / f"{scan}_desc-denoised.json",
             {"scan": scan, **status, "methods": [] if failed else [sentence], **(dof if not failed else {})},
         )
         anatomical = {"status": "done", "reason": None, "methods": ["The T1w image was corrected for bias (N4)."]}
@@ -168,7 +169,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
-        image = folder / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        image = cleaned / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
         if failed:
             image.write_bytes(b"")
             continue
@@ -195,7 +196,8 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
     bold, reduced = {}, {}
     for name in PARTICIPANTS:
         scan = scan_of(name)
-        bold[name] = {scan: f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
+        cleaned = f"results/functional/denoised/{batch_of(batches, name)}"
+        bold[name] = {scan: f"{cleaned}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
         reduced[name] = f"results/group_ica/participants/{batch_of(batches, name)}/{name}_reduced.npy"
         reduce_participant(
             bold=bold[name],

@@ -100,6 +100,12 @@ def test_what_is_given_is_left_as_it_was(config, tmp_path):
     assert validate({}, tmp_path)["dataset"]["include"] == {}
 
 
+def test_a_home_is_written_out_since_that_of_a_container_is_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    filled = validate({"dataset": {"bids_dir": "~/study", "derivatives": "other"}}, tmp_path)["dataset"]
+    assert (filled["bids_dir"], filled["derivatives"]) == ("/home/anna/study", "other")
+
+
 def test_entries_of_the_users_own_are_filled_by_their_kind(config, tmp_path):
     config["classifier"]["models"] |= {"small": {"kind": "network", "epochs": 3}, "ridge": {"kind": "linear"}}
     config["classifier"]["arms"] |= {

@@ -35,7 +35,7 @@ rule classifier_kernel:
 
 rule classifier_volumes:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"),
+        preprocessed=of_batch("results/functional/{scan}"),
         inclusion="results/quality/inclusion.tsv",
         mask="results/quality/group_mask.nii.gz",
     output:

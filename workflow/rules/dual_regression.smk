@@ -4,7 +4,7 @@
 
 rule dual_regression_maps:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
+        denoised="results/functional/denoised/{batch}",
         measures="results/quality/scans/{batch}",
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",

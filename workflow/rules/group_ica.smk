@@ -3,7 +3,7 @@
 
 rule group_ica_reduce:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
+        denoised="results/functional/denoised/{batch}",
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
     output:

@@ -66,6 +66,10 @@ def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str,
     if problems:
         lines = dict.fromkeys(line for text in problems for line in text.splitlines())  # each once
         raise InputError.from_problems("The configuration cannot be used", lines)
+    dataset = filled["dataset"]
+    for key in ("bids_dir", "derivatives"):
+        if (dataset[key] or "").startswith("~"):  # in a container, the home is another
+            dataset[key] = str(Path(dataset[key]).expanduser())
     return filled
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_json, writing_folder
 from restresponse.images import read_series
+from restresponse.layout import denoised_files, functional_files
 
 if TYPE_CHECKING:
     import pandas
@@ -90,22 +91,27 @@ def motion_measures(table: pandas.DataFrame) -> dict[str, float]:
 def measure_batch(
     *,
     scans: Mapping[str, Sequence[str]],
-    image: Sequence[str | Path],
-    own_mask: Sequence[str | Path],
-    confounds: Sequence[str | Path],
-    record: Sequence[str | Path],
-    denoised_record: Sequence[str | Path],
+    preprocessed: Sequence[str | Path],
+    denoised: str | Path,
     group_mask: str | Path,
     folder: str | Path,
 ) -> None:
     """Measure the scans of a batch of participants, `{scan}.json` in `folder` each.
 
-    `scans` are each participant's; the sequences have one file a scan, in that order, see `measure_scan`.
+    `scans` are each participant's; `preprocessed` has a folder for each, in that order, `denoised` is the batch's.
     """
     named = [(scan, participant) for participant, names in scans.items() for scan in names]
     with writing_folder(folder) as temporary:
-        for (scan, participant), *files in zip(named, image, own_mask, confounds, record, denoised_record, strict=True):
-            measure_scan(*files, group_mask, temporary / f"{scan}.json", scan=scan, participant=participant)
+        for (scan, participant), folder_of_scan in zip(named, preprocessed, strict=True):
+            given = functional_files(folder_of_scan, scan)
+            measure_scan(
+                *(given[name] for name in ("image", "mask", "confounds", "record")),
+                denoised_files(denoised, scan)["record"],
+                group_mask,
+                temporary / f"{scan}.json",
+                scan=scan,
+                participant=participant,
+            )
 
 
 def measure_scan(

@@ -99,7 +99,11 @@ def content(run: Run) -> dict[str, Any]:
         "methods": preprocessing_methods(
             [run.results / f"anatomical/{anat}/{anat}.json" for anat in run.anatomicals],
             [run.results / f"functional/{scan}/{scan}.json" for scan in run.scans],
-            [run.results / f"functional/{scan}/{scan}_desc-denoised.json" for scan in run.scans],
+            [
+                run.results / f"functional/denoised/{batch}/{scan}_desc-denoised.json"
+                for batch, scans in run.scan_batches.items()
+                for scan in scans
+            ],
         )
         + analysis_methods(
             read_json(run.results / f"group_ica/all/order-{run.order}/components.json"),
