@@ -47,7 +47,7 @@ def prepare(folder: Path, n_volumes: int, voxel_size: float) -> None:
     files = functional_files(folder / "preprocessed", SCAN)
     write_series(files["image"], series, affine, REPETITION_TIME)
     write_image(files["mask"], brain, affine)
-    motion = np.cumsum(0.01 * rng.standard_normal((n_volumes, 6)), axis=0)
+    motion = np.cumsum(0.001 * rng.standard_normal((n_volumes, 6)), axis=0)  # mm and rad
     masks = {"brain": brain} | {
         name: brain & (np.arange(shape[0])[:, None, None] % 5 == index) for index, name in enumerate(("WM", "CSF"))
     }
