@@ -36,6 +36,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
+SlurmdParameters=config_overrides
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
@@ -56,7 +57,7 @@ JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 MinJobAge=900
 KillWait=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=500 State=UP
 """
 
@@ -108,7 +109,7 @@ def _occupied() -> str | None:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, cpus: int = 2) -> Iterator[None]:
+def cluster(folder: Path) -> Iterator[None]:
     """Start munge, the controller and the node; wait until the node is idle; stop all at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("state", "spool"):
@@ -123,7 +124,6 @@ def cluster(folder: Path, cpus: int = 2) -> Iterator[None]:
             mark=MARK,
             folder=folder,
             host=host,
-            cpus=min(cpus, len(os.sched_getaffinity(0))),
             memory=min(memory - 500, 12000),
             ctld_port=_free_port(),
             slurmd_port=_free_port(),
