@@ -309,7 +309,7 @@ class Payload:
 def test_an_array_that_would_run_code_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([Payload(tmp_path / "pwned")], dtype=object), allow_pickle=True)
     for memory_map in (True, False):
-        with pytest.raises(DamagedFile, match="Object arrays cannot be loaded|Python objects in dtype"):
+        with pytest.raises(DamagedFile, match=r"Object arrays cannot be loaded|Python objects in dtype"):
             read_array(tmp_path / "a.npy", memory_map=memory_map)
     assert not (tmp_path / "pwned").exists()
 
