@@ -117,6 +117,7 @@ def test_folds_run_on_different_devices_and_what_was_stopped_is_tried_again_alon
         again = jobs[0].number == cancelled.number
         assert [job.state for job in jobs] == ["CANCELLED", "COMPLETED"][not again :]
         assert [job.minutes for job in jobs] == [15, 30][: 1 + again]
+        assert jobs[-1].memory_mb == (1 + again) * jobs[0].memory_mb
     check_devices(study, {fold: jobs[-1] for fold, jobs in tries.items()})
 
     group = run.jobs("linear_classifier_linear")
