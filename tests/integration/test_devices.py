@@ -81,12 +81,12 @@ def test_two_folds_at_a_time_each_on_its_own_device(tmp_path):
     assert {where for *_, where in found} == {"host"}
 
 
-def test_in_containers_too(tmp_path, container_image):
+def test_in_containers_too(tmp_path, image):
     library = ROOT / "workflow" / "lib"
     options = ("--use-singularity", "--apptainer-args", f"--bind {library}")
-    found = trainings(tmp_path, container_image, "--resources", "gpu=2", *options)
+    found = trainings(tmp_path, image, "--resources", "gpu=2", *options)
     check(found)
-    assert {Path(where).name for *_, where in found} == {container_image.name}
+    assert {Path(where).name for *_, where in found} == {image.name}
 
 
 def test_without_a_limit_the_folds_wait_for_a_device_themselves(tmp_path):
