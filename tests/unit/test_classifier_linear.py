@@ -279,7 +279,7 @@ def test_kernel_of_bad_maps_names_participant_and_component(value, words, tmp_pa
     monkeypatch.chdir(tmp_path)
     cohort = Cohort.of()
     cohort.maps[4, 2] = value
-    path = f"results/dual_regression/all/order-{N_COMPONENTS}/asc/sub-05_maps.npy"
+    path = f"results/dual_regression/all/order-{N_COMPONENTS}/asc/batch-01/sub-05_maps.npy"
     clean = Cohort.of()
     clean.write()
     write_array(path, cohort.maps[4])
@@ -292,7 +292,8 @@ def test_kernel_leaves_out_participants_without_maps(tmp_path, monkeypatch):
     cohort = Cohort.of()
     cohort.write()
     write_array(
-        f"results/dual_regression/all/order-{N_COMPONENTS}/asc/sub-02_maps.npy", np.zeros((0, cohort.maps.shape[2]))
+        f"results/dual_regression/all/order-{N_COMPONENTS}/asc/batch-01/sub-02_maps.npy",
+        np.zeros((0, cohort.maps.shape[2])),
     )
     cohort.write_kernels(("all",))
     folder = f"results/classifier/kernels/all/order-{N_COMPONENTS}"

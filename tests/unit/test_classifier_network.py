@@ -170,7 +170,7 @@ def test_sidecar_counts_parameters_and_says_what_was_not_chosen(clean_run):
     _, _, predictions, facts, weights = clean_run
     assert facts["n_channels"] == len(facts["chosen"]["selected"])
     assert facts["n_parameters"] == n_parameters("voxnet", (27, 27, 27), facts["n_channels"])
-    assert f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-03_timecourses.tsv" in facts["sources"]
+    assert f"results/dual_regression/{FOLDS[0]}/order-4/asc/batch-01/sub-03_timecourses.tsv" in facts["sources"]
     assert not [source for source in facts["sources"] if "/all" in source or "labels-all" in source]
     assert facts["hyperparameters"] == "not exercised; values taken from the config"
     assert predictions["y_score"].between(0, 1).all()
@@ -184,7 +184,10 @@ def test_clean_network_knows_nothing_of_its_test_participants(clean_run, cohort)
     shape = (len(facts["chosen"]["selected"]), cohort.maps.shape[2])
     folder = f"results/dual_regression/{FOLDS[0]}/order-4/ssc_labels-{FOLDS[0]}_p-0.1"
     for index in cohort.tests[FOLDS[0]]:
-        write_array(f"{folder}/{cohort.names[index]}_maps.npy", rng.standard_normal(shape).astype(np.float32))
+        write_array(
+            f"{folder}/{cohort.batch_of(cohort.names[index])}/{cohort.names[index]}_maps.npy",
+            rng.standard_normal(shape).astype(np.float32),
+        )
     _, after, _, place = run(cohort, "clean", "ssc")
     for old, new in zip(weights, weights_of(place), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -243,13 +246,13 @@ def test_participants_with_too_few_volumes_are_left_out_with_the_reason(cohort):
 @pytest.mark.parametrize(("value", "words"), [(np.inf, "not finite"), (0.0, "is constant")])
 def test_bad_maps_name_participant_and_component(value, words, cohort):
     cohort.maps[6, 3] = value
-    write_array(f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-07_maps.npy", cohort.maps[6])
+    write_array(f"results/dual_regression/{FOLDS[0]}/order-4/asc/batch-02/sub-07_maps.npy", cohort.maps[6])
     with pytest.raises(InputError, match=rf"component 4 of sub-07 .*{words}"):
         run(cohort, "clean", "asc")
 
 
 def test_participant_of_the_fold_without_maps_is_an_error(cohort):
-    path = f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-07_maps.npy"
+    path = f"results/dual_regression/{FOLDS[0]}/order-4/asc/batch-02/sub-07_maps.npy"
     write_array(path, np.zeros((0, cohort.maps.shape[2]), np.float32))
     with pytest.raises(InputError, match="sub-07 is in the fold and has no maps"):
         run(cohort, "clean", "asc")

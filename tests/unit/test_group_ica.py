@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from restresponse.batches import batches_of
 from restresponse.errors import InputError
 from restresponse.group_ica import fastica as ica
 from restresponse.group_ica.cohort import cohort_members
@@ -11,7 +12,6 @@ from restresponse.group_ica.group_pca import (
     gram_matrix,
     leading_eigenpairs,
     principal_maps,
-    tiles_of,
 )
 from restresponse.group_ica.reduction import reduce_series, variance_normalise
 
@@ -41,7 +41,7 @@ def cohort(sources, n_participants=5, n_scans=60, noise=0.3, seed=0):
 
 def stack(tmp_path, reduced, size):
     """The tiles of a cohort on disk, as the rules lay them out."""
-    tiles = tiles_of(reduced, size)
+    tiles = batches_of(list(reduced), size)
     for participant, array in reduced.items():
         np.save(tmp_path / f"{participant}.npy", array)
     paths = {}

@@ -51,7 +51,7 @@ def run(tmp_path, tmp_path_factory, monkeypatch):
         config=tree.config,
         scans=[scan_of(name) for name in PARTICIPANTS],
         anatomicals=PARTICIPANTS,
-        participants=PARTICIPANTS,
+        batches=tree.batches,
         classifications=tree.plan.classifications,
         order=ORDER,
         minimum_dof=5,

@@ -12,9 +12,7 @@ from restresponse.classifier.protocols import (
 rule classifier_kernel:
     input:
         mask="results/quality/group_mask.nii.gz",
-        maps=expand(
-            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_maps.npy", participant=PARTICIPANTS
-        ),
+        maps=expand("results/dual_regression/{{cohort}}/order-{{order}}/asc/{batch}", batch=BATCHES),
     output:
         gram="results/classifier/kernels/{cohort}/order-{order}/gram.npy",
         sums="results/classifier/kernels/{cohort}/order-{order}/sums.npy",
@@ -28,7 +26,8 @@ rule classifier_kernel:
     resources:
         mem_mb=4000,
     params:
-        settings={"participants": PARTICIPANTS, "voxel_size": config["classifier"]["voxel_size"]},
+        batches=BATCHES,
+        voxel_size=config["classifier"]["voxel_size"],
         code=code_of("classifier.kernel"),
     script:
         "../scripts/classifier_kernel.py"
@@ -36,25 +35,21 @@ rule classifier_kernel:
 
 rule classifier_volumes:
     input:
-        bold=lambda w: [
-            f"results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"
-            for scan in SCANS_OF[w.participant]
-        ],
+        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"),
         inclusion="results/quality/inclusion.tsv",
         mask="results/quality/group_mask.nii.gz",
     output:
-        volumes="results/classifier/volumes/{participant}.npy",
-        record="results/classifier/volumes/{participant}.json",
+        directory("results/classifier/volumes/{batch}"),
     log:
-        "results/logs/classifier_volumes/{participant}.log",
+        "results/logs/classifier_volumes/{batch}.log",
     benchmark:
-        "results/benchmarks/classifier_volumes/{participant}.tsv"
+        "results/benchmarks/classifier_volumes/{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
         mem_mb=2000,
     params:
-        scans=lambda w: SCANS_OF[w.participant],
+        scans=scans_of_batch,
         settings={"n_volumes": most_volumes(PLAN), "voxel_size": config["classifier"]["voxel_size"]},
         code=code_of("classifier.volumes"),
     script:
@@ -63,7 +58,7 @@ rule classifier_volumes:
 
 rule classifier_network:
     input:
-        unpack(lambda w: network_files(PLAN, PARTICIPANTS, w)),
+        unpack(lambda w: network_files(PLAN, list(BATCHES), w)),
     output:
         predictions="results/classifier/{protocol}/{arm}/{model}/{fold}/predictions.tsv",
         history="results/classifier/{protocol}/{arm}/{model}/{fold}/history.tsv",
@@ -83,7 +78,7 @@ rule classifier_network:
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
-            "participants": PARTICIPANTS,
+            "batches": BATCHES,
             "seed": config["seed"],
             "n_inner_folds": config["classifier"]["inner_folds"],
             "voxel_size": config["classifier"]["voxel_size"],
@@ -98,7 +93,7 @@ rule classifier_network:
 
 rule classifier_linear:
     input:
-        unpack(lambda w: linear_files(PLAN, PARTICIPANTS, w)),
+        unpack(lambda w: linear_files(PLAN, list(BATCHES), w)),
     output:
         predictions="results/classifier/{protocol}/{arm}/{model}/{fold}/predictions.tsv",
         coefficients="results/classifier/{protocol}/{arm}/{model}/{fold}/model.npz",
@@ -116,7 +111,7 @@ rule classifier_linear:
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
-            "participants": PARTICIPANTS,
+            "batches": BATCHES,
             "seed": config["seed"],
             "n_inner_folds": config["classifier"]["inner_folds"],
             "normalise": config["dual_regression"]["normalise_time_courses"],

@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 
+from restresponse.batches import batches_of
 from restresponse.classifier.protocols import check_plan
 from restresponse.code import code_of
 from restresponse.config import validate
@@ -14,7 +15,6 @@ from restresponse.dataset import read_dataset
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.functional.unwarping import files_of, read_field_map
-from restresponse.group_ica.group_pca import tiles_of
 from restresponse.plan import Plan
 
 
@@ -31,6 +31,16 @@ def if_any(*columns):
 def of_anatomical(path):
     """Input function: a file of the scan's anatomical image; none where the scan was preprocessed elsewhere."""
     return lambda wildcards: [path.format(anat=anat) for anat in [SCANS[wildcards.scan]["anat"]] if anat != "n/a"]
+
+
+def scans_of_batch(wildcards):
+    """Parameter: the scans of each participant of the batch."""
+    return {participant: SCANS_OF[participant] for participant in BATCHES[wildcards.batch]}
+
+
+def of_batch(path):
+    """Input function: a file of each scan of the batch."""
+    return lambda wildcards: [path.format(scan=scan) for scans in scans_of_batch(wildcards).values() for scan in scans]
 
 
 def field_map_files(wildcards):
@@ -73,7 +83,8 @@ FOLDS, COHORTS, ORDERS = PLAN.folds, PLAN.cohorts, PLAN.orders
 LEAST_DOF = max(ORDERS) + 10  # residual degrees of freedom, where quality.minimum_dof names none
 NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear")
 CLASSIFICATIONS = PLAN.classifications
-TILES = tiles_of(PARTICIPANTS, config["group_ica"]["tile"])
+BATCHES = batches_of(PARTICIPANTS, config["batch"])
+TILES = [(a, b) for a in BATCHES for b in BATCHES if a <= b]  # of the Gram matrix
 
 
 wildcard_constraints:
@@ -89,8 +100,9 @@ wildcard_constraints:
     arm=one_of(PLAN.arms),
     model=one_of(PLAN.models),
     p=one_of(PLAN.thresholds),
-    tile_a=one_of(TILES),
-    tile_b=one_of(TILES),
+    batch=one_of(BATCHES),
+    batch_a=one_of(BATCHES),
+    batch_b=one_of(BATCHES),
 
 
 def all_targets():

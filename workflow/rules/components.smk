@@ -6,13 +6,7 @@ rule components_measure:
         components="results/group_ica/{cohort}/order-{order}/components.npy",
         component_facts="results/group_ica/{cohort}/order-{order}/components.json",
         mask="results/quality/group_mask.nii.gz",
-        maps=expand(
-            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_maps.npy", participant=PARTICIPANTS
-        ),
-        time_courses=expand(
-            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_timecourses.tsv",
-            participant=PARTICIPANTS,
-        ),
+        maps=expand("results/dual_regression/{{cohort}}/order-{{order}}/asc/{batch}", batch=BATCHES),
         template=[path for path in (config["components"]["template"],) if path],
         template_labels=[path for path in (config["components"]["template_labels"],) if path],
     output:
@@ -29,7 +23,7 @@ rule components_measure:
     resources:
         mem_mb=2000,
     params:
-        participants=PARTICIPANTS,
+        batches=BATCHES,
         settings={
             key: config["components"][key] for key in ("threshold", "match_threshold", "template", "template_labels")
         },

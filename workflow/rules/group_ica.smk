@@ -1,27 +1,23 @@
-# Reduction of each participant, cached inner products of the reduced maps, and the ICA of any cohort.
+# Reduction of each participant (a batch of them a job), cached inner products of the reduced maps, and the ICA of any cohort.
 
 
 rule group_ica_reduce:
     input:
-        bold=lambda w: [
-            f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"
-            for scan in SCANS_OF[w.participant]
-        ],
+        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
     output:
-        reduced="results/group_ica/participants/{participant}_reduced.npy",
-        sidecar="results/group_ica/participants/{participant}_reduced.json",
+        directory("results/group_ica/participants/{batch}"),
     log:
-        "results/logs/group_ica_reduce/{participant}.log",
+        "results/logs/group_ica_reduce/{batch}.log",
     benchmark:
-        "results/benchmarks/group_ica_reduce/{participant}.tsv"
+        "results/benchmarks/group_ica_reduce/{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
         mem_mb=4000,
     params:
-        scans=lambda w: SCANS_OF[w.participant],
+        scans=scans_of_batch,
         n_dimensions=config["group_ica"]["reduction"],
         code=code_of("group_ica.reduction"),
     script:
@@ -30,19 +26,21 @@ rule group_ica_reduce:
 
 rule group_ica_gram:
     input:
-        first=lambda w: expand("results/group_ica/participants/{p}_reduced.npy", p=TILES[w.tile_a]),
-        second=lambda w: expand("results/group_ica/participants/{p}_reduced.npy", p=TILES[w.tile_b]),
+        first="results/group_ica/participants/{batch_a}",
+        second="results/group_ica/participants/{batch_b}",
     output:
-        "results/group_ica/gram/{tile_a}_{tile_b}.npy",
+        "results/group_ica/gram/{batch_a}_{batch_b}.npy",
     log:
-        "results/logs/group_ica_gram/{tile_a}_{tile_b}.log",
+        "results/logs/group_ica_gram/{batch_a}_{batch_b}.log",
     benchmark:
-        "results/benchmarks/group_ica_gram/{tile_a}_{tile_b}.tsv"
+        "results/benchmarks/group_ica_gram/{batch_a}_{batch_b}.tsv"
     container:
         CONTAINERS["python"]
     resources:
         mem_mb=2000,
     params:
+        rows=lambda w: BATCHES[w.batch_a],
+        columns=lambda w: BATCHES[w.batch_b],
         code=code_of("group_ica.group_pca"),
     script:
         "../scripts/group_ica_gram.py"
@@ -50,8 +48,8 @@ rule group_ica_gram:
 
 rule group_ica_components:
     input:
-        reduced=expand("results/group_ica/participants/{participant}_reduced.npy", participant=PARTICIPANTS),
-        tiles=[f"results/group_ica/gram/{a}_{b}.npy" for a in TILES for b in TILES if a <= b],
+        reduced=expand("results/group_ica/participants/{batch}", batch=BATCHES),
+        tiles=[f"results/group_ica/gram/{a}_{b}.npy" for a, b in TILES],
         mask="results/quality/group_mask.nii.gz",
         folds=lambda w: [] if w.cohort == "all" else "results/folds/folds.tsv",
     output:
@@ -68,9 +66,8 @@ rule group_ica_components:
     resources:
         mem_mb=4000,
     params:
-        participants=PARTICIPANTS,
-        tiles=[(a, b) for a in TILES for b in TILES if a <= b],
-        members=TILES,
+        batches=BATCHES,
+        tiles=TILES,
         settings={key: config["group_ica"][key] for key in ("restarts", "subsample", "tolerance", "max_iterations")},
         seed=config["seed"],
         code=code_of("group_ica.cohort"),

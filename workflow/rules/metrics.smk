@@ -3,11 +3,10 @@ from restresponse.metrics.chain import Classification, audited_files
 
 AUDITED = audited_files(
     [
-        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {})
+        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {}, BATCHES)
         for key in CLASSIFICATIONS
         for order in ORDERS
-    ],
-    PARTICIPANTS,
+    ]
 )
 
 
@@ -67,8 +66,8 @@ rule metrics_audit:
     input:
         expand("results/{file}", file=AUDITED),
         expand("results/folds/labels/{labels}.tsv", labels=COHORTS),
-        expand("results/group_ica/participants/{participant}_reduced.npy", participant=PARTICIPANTS),
-        [f"results/group_ica/gram/{a}_{b}.npy" for a in TILES for b in TILES if a <= b],
+        expand("results/group_ica/participants/{batch}", batch=BATCHES),
+        [f"results/group_ica/gram/{a}_{b}.npy" for a, b in TILES],
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
     output:
@@ -88,7 +87,7 @@ rule metrics_audit:
             "arms": PLAN.arms,
             "models": PLAN.models,
             "order": ORDERS[0],
-            "members": TILES,
+            "batches": BATCHES,
         },
         code=code_of("metrics.audit"),
     script:

@@ -25,7 +25,7 @@ rule report_page:
         expand("results/functional/{scan}/{scan}_desc-denoised.json", scan=SCANS),
         expand("results/quality/{scan}.json", scan=SCANS),
         ancient(expand("results/quality/{page}.html", page=["index", *SCANS])),  # linked, not read
-        expand("results/group_ica/participants/{participant}_reduced.json", participant=PARTICIPANTS),
+        expand("results/group_ica/participants/{batch}", batch=BATCHES),
         expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
         expand(
             "results/components/all/order-{order}/labels-all/components.{ending}", order=ORDERS, ending=("tsv", "json")
@@ -46,7 +46,7 @@ rule report_page:
             "config": config,
             "scans": list(SCANS),
             "anatomicals": list(ANATS),
-            "participants": PARTICIPANTS,
+            "batches": BATCHES,
             "classifications": CLASSIFICATIONS,
             "order": ORDERS[0],
             "minimum_dof": LEAST_DOF,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_array, read_json, read_table, write_array, write_table
+from restresponse.files import read_array, read_json, read_table, write_array, write_table, writing_folder
 from restresponse.group_ica.reduction import variance_normalise
 from restresponse.images import included_scans, masked_series, read_mask
 from restresponse.provenance import write_sidecar
@@ -116,6 +117,53 @@ def restricted_time_courses(
 ) -> np.ndarray:
     """Time courses `(n_scans, n_selected)` of stage 1 on the selected group maps alone, from those of all."""
     return time_courses @ _stage_one_restriction(gram, selected).T
+
+
+def regress_batch(
+    *,
+    bold: Mapping[str, Mapping[str, str | Path]],
+    records: Mapping[str, Mapping[str, str | Path]],
+    folder: str | Path,
+    **common: Any,
+) -> None:
+    """Dual regression of each participant of `bold` and `records` (participant -> scan -> file) on a cohort's components.
+
+    In `folder`: `{participant}_maps.npy`, `_maps.json`, `_residual.npy`, `_timecourses.tsv`. `common` are the further
+    arguments of `regress_participant`.
+    """
+    with writing_folder(folder) as temporary:
+        for participant, images in bold.items():
+            stem = temporary / participant
+            regress_participant(
+                bold=images,
+                records=records[participant],
+                participant=participant,
+                maps=f"{stem}_maps.npy",
+                residual=f"{stem}_residual.npy",
+                time_courses=f"{stem}_timecourses.tsv",
+                sidecar=f"{stem}_maps.json",
+                **common,
+            )
+
+
+def restrict_batch(*, all_maps: str | Path, participants: Sequence[str], folder: str | Path, **common: Any) -> None:
+    """Dual regression of each participant on the selected components alone, from the folder of the maps on all of them.
+
+    In `folder`: `{participant}_maps.npy`, `_maps.json`, `_timecourses.tsv`. `common` are the further arguments of
+    `restrict_participant`.
+    """
+    with writing_folder(folder) as temporary:
+        for participant in participants:
+            stem, everything = temporary / participant, f"{all_maps}/{participant}"
+            restrict_participant(
+                all_maps=f"{everything}_maps.npy",
+                all_time_courses=f"{everything}_timecourses.tsv",
+                all_facts=f"{everything}_maps.json",
+                maps=f"{stem}_maps.npy",
+                time_courses=f"{stem}_timecourses.tsv",
+                sidecar=f"{stem}_maps.json",
+                **common,
+            )
 
 
 def regress_participant(

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restresponse.classifier.inputs import ClassifierGrid
 from restresponse.errors import InputError
-from restresponse.files import write_array
+from restresponse.files import write_array, writing_folder
 from restresponse.images import included_scans
 from restresponse.provenance import write_sidecar
 
 _AT_ONCE = 20  # volumes read together: enough for speed, little memory
+
+
+def extract_batch(*, bold: Mapping[str, Mapping[str, str | Path]], folder: str | Path, **settings: Any) -> None:
+    """Volumes of each participant of `bold` (participant -> scan -> image): `{participant}.npy` and `.json` in `folder`.
+
+    `settings` are the further arguments of `extract_volumes`.
+    """
+    with writing_folder(folder) as temporary:
+        for participant, images in bold.items():
+            extract_volumes(
+                bold=images,
+                participant=participant,
+                volumes=temporary / f"{participant}.npy",
+                record=temporary / f"{participant}.json",
+                **settings,
+            )
 
 
 def extract_volumes(

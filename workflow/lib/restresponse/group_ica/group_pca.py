@@ -1,6 +1,6 @@
 """Group PCA of any cohort from cached inner products.
 
-The Gram matrix of the stacked reduced maps is cut into tiles of participants; each pair's block is computed once, by
+The Gram matrix of the stacked reduced maps is cut into tiles, one a pair of batches of participants; each pair's block is computed once, by
 itself, so a cohort's matrix is a sub-block and depends on none but its own participants.
 """
 
@@ -15,14 +15,6 @@ from restresponse.errors import InputError
 from restresponse.files import read_array, write_array
 
 _BLOCK = 65536  # voxels converted to float64 at a time
-
-
-def tiles_of(participants: Sequence[str], size: int) -> dict[str, list[str]]:
-    """Cut the sorted participants into tiles: `tile-01` -> its participants."""
-    ordered = sorted(participants)
-    chunks = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    width = max(2, len(str(len(chunks))))
-    return {f"tile-{index:0{width}d}": chunk for index, chunk in enumerate(chunks, start=1)}
 
 
 def inner_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -54,8 +46,8 @@ def gram_matrix(
 
     Parameters
     ----------
-    tiles : (tile, tile) -> path, for each unordered pair, the first name not after the second
-    members : tile -> its participants, in the order of the tile's rows
+    tiles : (batch, batch) -> path, for each unordered pair, the first name not after the second
+    members : batch -> its participants, in the order of a tile's rows
     sizes : participant -> its number of dimensions r
     cohort : participants wanted; they are taken in sorted order
 
@@ -64,10 +56,10 @@ def gram_matrix(
     (sum of r, sum of r) float64, symmetric
     """
     place: dict[str, tuple[str, int]] = {}
-    for tile, participants in members.items():
+    for batch, participants in members.items():
         offset = 0
         for participant in participants:
-            place[participant] = tile, offset
+            place[participant] = batch, offset
             offset += sizes[participant]
     ordered = sorted(cohort)
     starts = np.concatenate([[0], np.cumsum([sizes[p] for p in ordered])]).astype(int)
@@ -75,8 +67,8 @@ def gram_matrix(
     opened = {pair: read_array(path) for pair, path in tiles.items()}
     for i, a in enumerate(ordered):
         for j, b in enumerate(ordered[i:], start=i):
-            (tile_a, row), (tile_b, column) = place[a], place[b]
-            block = opened[tile_a, tile_b][row : row + sizes[a], column : column + sizes[b]]
+            (batch_a, row), (batch_b, column) = place[a], place[b]
+            block = opened[batch_a, batch_b][row : row + sizes[a], column : column + sizes[b]]
             gram[starts[i] : starts[i + 1], starts[j] : starts[j + 1]] = block
             gram[starts[j] : starts[j + 1], starts[i] : starts[i + 1]] = block.T
     return gram

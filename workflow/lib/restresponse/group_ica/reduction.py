@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import write_array
+from restresponse.files import write_array, writing_folder
 from restresponse.images import included_scans, masked_series, read_mask
 from restresponse.provenance import write_sidecar
 
@@ -86,6 +86,28 @@ def reduce_series(series: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, np
     rank = int((eigenvalues > _RANK_TOLERANCE * eigenvalues.mean()).sum()) if eigenvalues.sum() > 0 else 0
     kept = np.ascontiguousarray(vectors[:, : min(n_dimensions, rank)].T, dtype=np.float32)
     return kept @ series, eigenvalues
+
+
+def reduce_batch(
+    *,
+    bold: Mapping[str, Mapping[str, str | Path]],
+    mask: str | Path,
+    inclusion: str | Path,
+    n_dimensions: int,
+    folder: str | Path,
+) -> None:
+    """Reduce each participant of `bold` (participant -> scan -> image): `{participant}_reduced.npy` and `.json` in `folder`."""
+    with writing_folder(folder) as temporary:
+        for participant, images in bold.items():
+            reduce_participant(
+                bold=images,
+                mask=mask,
+                inclusion=inclusion,
+                participant=participant,
+                n_dimensions=n_dimensions,
+                reduced=temporary / f"{participant}_reduced.npy",
+                sidecar=temporary / f"{participant}_reduced.json",
+            )
 
 
 def reduce_participant(

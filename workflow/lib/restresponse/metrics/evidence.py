@@ -45,12 +45,12 @@ class Evidence:
     Parameters
     ----------
     results : the results folder
-    members : Gram tile -> its participants
+    batches : batch -> its participants
     """
 
-    def __init__(self, results: str | Path, members: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, results: str | Path, batches: Mapping[str, Sequence[str]]) -> None:
         self.results = Path(results)
-        self._members = members
+        self._batches = batches
         self.sidecar = functools.cache(self._sidecar)
         self.source_problems = functools.cache(self._source_problems)
         self.eigenvalue_problem = functools.cache(self._eigenvalue_problem)
@@ -114,15 +114,17 @@ class Evidence:
         recorded = np.asarray(sidecar.content.get("eigenvalues") or [], np.float64)
         claimed = sorted(sidecar.participants("fitted_on"))
         known = {
-            p: self.results / f"group_ica/participants/{p}_reduced.npy" for tile in self._members.values() for p in tile
+            participant: self.results / f"group_ica/participants/{batch}/{participant}_reduced.npy"
+            for batch, members in self._batches.items()
+            for participant in members
         }
         unknown = [participant for participant in claimed if participant not in known]
         if unknown or not len(recorded) or not claimed:
             return f"no eigenvalues to compare (unknown participants: {', '.join(unknown) or 'none'})"
         sizes = {participant: len(read_array(path)) for participant, path in known.items()}
-        names = sorted(self._members)
+        names = sorted(self._batches)
         tiles = {(a, b): self.results / f"group_ica/gram/{a}_{b}.npy" for a in names for b in names if a <= b}
-        gram = gram_matrix(tiles, self._members, sizes, claimed)
+        gram = gram_matrix(tiles, self._batches, sizes, claimed)
         if len(gram) < len(recorded):
             return f"the claimed participants hold {len(gram)} dimensions, fewer than the {len(recorded)} on record"
         found, _ = leading_eigenpairs(gram, len(recorded))

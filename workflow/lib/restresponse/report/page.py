@@ -34,7 +34,7 @@ class Run:
     config: Mapping[str, Any]
     scans: Sequence[str]
     anatomicals: Sequence[str]
-    participants: Sequence[str]
+    batches: Mapping[str, Sequence[str]]
     classifications: Sequence[tuple[str, str, str, str]]
     order: int
     minimum_dof: int
@@ -97,7 +97,11 @@ def content(run: Run) -> dict[str, Any]:
         )
         + analysis_methods(
             read_json(run.results / f"group_ica/all/order-{run.order}/components.json"),
-            [read_json(run.results / f"group_ica/participants/{name}_reduced.json") for name in run.participants],
+            [
+                read_json(run.results / f"group_ica/participants/{batch}/{name}_reduced.json")
+                for batch, members in run.batches.items()
+                for name in members
+            ],
             read_json(run.results / f"components/all/order-{run.order}/labels-all/components.json"),
             models,
             run.config,
