@@ -6,13 +6,13 @@ import pytest
 from restresponse.batches import batches_of
 from restresponse.errors import InputError
 from restresponse.group_ica import fastica as ica
-from restresponse.group_ica.cohort import cohort_members
 from restresponse.group_ica.group_pca import (
     compute_tile,
     gram_matrix,
     leading_eigenpairs,
     principal_maps,
 )
+from restresponse.group_ica.members import cohort_members
 from restresponse.group_ica.reduction import reduce_series, variance_normalise
 
 

@@ -84,7 +84,6 @@ LEAST_DOF = max(ORDERS) + 10  # residual degrees of freedom, where quality.minim
 NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear")
 CLASSIFICATIONS = PLAN.classifications
 BATCHES = batches_of(PARTICIPANTS, config["batch"])
-TILES = [(a, b) for a in BATCHES for b in BATCHES if a <= b]  # of the Gram matrix
 
 
 wildcard_constraints:

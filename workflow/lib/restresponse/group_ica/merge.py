@@ -7,12 +7,15 @@ incremental group PCA of Smith et al. 2014 (MIGP), as a tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from restresponse.batches import files_of
+from restresponse.errors import InputError
 from restresponse.files import digest_of, read_array, read_json, write_array
+from restresponse.group_ica.layout import beside
 from restresponse.group_ica.members import cohort_members
 from restresponse.provenance import write_sidecar
 
@@ -43,41 +46,81 @@ def merge_rows(blocks: Iterable[np.ndarray], n_dimensions: int) -> np.ndarray:
 def merge_node(
     *,
     maps: Sequence[str | Path],
-    participants: Sequence[str],
+    batches: Mapping[str, Sequence[str]],
     cohort: str,
     folds: str | Path | None,
     n_dimensions: int,
     node: str | Path,
     sidecar: str | Path,
 ) -> None:
-    """Merge the reduced maps of a batch's participants, or the nodes below, and write the node with its sidecar.
+    """Write a node of a cohort's tree: of a part's participants who are in the cohort, or of the nodes below.
 
     Parameters
     ----------
-    maps : reduced maps, one a participant, or nodes (with their sidecars beside them)
-    participants : whose reduced maps they are; none where they are nodes
-    cohort, folds : of the participants, those in the cohort are taken; the nodes below hold no others
-
-    Notes
-    -----
-    A node without a participant in the cohort has no rows.
+    maps : folders of the reduced maps of `batches`, or nodes, whose sidecars lie beside them
+    batches : batch -> its participants; none where nodes are merged
+    cohort, folds : say which participants are taken; a node without any has no rows
     """
-    below = dict(zip(participants, maps, strict=True)) if participants else {}
-    if participants:
-        fitted_on = cohort_members([p for p, path in below.items() if len(read_array(path))], cohort, folds)
-        taken = [below[participant] for participant in fitted_on]
+    if batches:
+        reduced = files_of(maps, batches, "_reduced.npy")
+        fitted_on = members_with_rows(reduced, cohort, folds)
+        sources = [*(reduced[name] for name in fitted_on), *([folds] if cohort != "all" else [])]
+        taken, any_map = [reduced[name] for name in fitted_on], next(iter(reduced.values()))
     else:
-        fitted_on = sorted({p for path in maps for p in read_json(Path(path).with_suffix(".json"))["fitted_on"]})
-        taken = list(maps)
-    n_voxels = read_array(maps[0]).shape[1]
-    # One array is open at a time: what is mapped counts as the job's memory.
+        fitted_on, sources, taken, any_map = fitted_below(maps), maps, maps, maps[0]
     rows = merge_rows((read_array(path, memory_map=False) for path in taken), n_dimensions)
-    write_array(node, rows if len(rows) else np.zeros((0, n_voxels), np.float32))
+    rows = rows if len(rows) else np.zeros((0, read_array(any_map).shape[1]))
+    _write_node(node, sidecar, rows, cohort, fitted_on, sources, n_dimensions)
+
+
+def start_passes(
+    *, nodes: Sequence[str | Path], cohort: str, n_dimensions: int, block: str | Path, sidecar: str | Path
+) -> None:
+    """Merge the topmost nodes into the first block of the passes: rows of unit norm.
+
+    Raises `InputError` where the cohort has fewer than two participants.
+    """
+    fitted_on = fitted_below(nodes)
+    if len(fitted_on) < 2:
+        raise InputError(too_few(cohort, len(fitted_on)))
+    rows = merge_rows((read_array(path, memory_map=False) for path in nodes), n_dimensions)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    _write_node(block, sidecar, rows, cohort, fitted_on, nodes, n_dimensions)
+
+
+def members_with_rows(reduced: Mapping[str, str | Path], cohort: str, folds: str | Path | None) -> list[str]:
+    """Those in the cohort among participants (participant -> reduced maps) with an included scan."""
+    return cohort_members([name for name, path in reduced.items() if len(read_array(path))], cohort, folds)
+
+
+def fitted_below(arrays: Sequence[str | Path]) -> list[str]:
+    """All participants that arrays were fitted on, from the sidecars beside them."""
+    return sorted({name for path in beside(arrays) for name in read_json(path)["fitted_on"]})
+
+
+def too_few(cohort: str, found: int) -> str:
+    """The sentence for a cohort of fewer than two participants."""
+    return (
+        f"group ICA of {cohort}: {found} participant(s) with an included scan; expected at least 2: "
+        "results/quality/inclusion.tsv says which scans were left out and why"
+    )
+
+
+def _write_node(
+    node: str | Path,
+    sidecar: str | Path,
+    rows: np.ndarray,
+    cohort: str,
+    fitted_on: Sequence[str],
+    sources: Sequence[str | Path],
+    n_dimensions: int,
+) -> None:
+    write_array(node, rows.astype(np.float32))
     print(f"{cohort}: {len(fitted_on)} participants merged into {len(rows)} dimensions")
     write_sidecar(
         sidecar,
         fitted_on=fitted_on,
-        sources=[*taken, *([folds] if participants and cohort != "all" else [])],
+        sources=sources,
         parameters={"merge_dimensions": n_dimensions},
         cohort=cohort,
         n_dimensions=len(rows),
