@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,16 @@ FOLDS = "results/folds/folds.tsv"
 
 def lay_out(reduced: Mapping[str, np.ndarray], *, batch: int, **settings: Any) -> Layout:
     """Write reduced maps (participant -> array) under the working directory; the layout of their group PCA."""
-    layout = Layout.of(batches_of(list(reduced), batch), {"exact_limit": 10**6, "passes": 6, **settings})
-    for path, array in zip(reduced_files(layout).values(), reduced.values(), strict=True):
-        write_array(path, array)
+    layout, paths = lay_out_paths(list(reduced), batch=batch, **settings)
+    for participant, path in paths.items():
+        write_array(path, reduced[participant])
     return layout
+
+
+def lay_out_paths(participants: list[str], *, batch: int, **settings: Any) -> tuple[Layout, dict[str, str]]:
+    """The layout of some participants' group PCA, and where it looks for their reduced maps."""
+    layout = Layout.of(batches_of(participants, batch), {"exact_limit": 10**6, "passes": 6, **settings})
+    return layout, reduced_files(layout)
 
 
 def reduced_files(layout: Layout) -> dict[str, str]:
@@ -35,41 +42,31 @@ def reduced_files(layout: Layout) -> dict[str, str]:
 
 def run_passes(layout: Layout, cohort: str = "all", n_dimensions: int = 16) -> None:
     """Every job of the merged path of a cohort up to its components."""
-    folds = None if cohort == "all" else FOLDS
+    for _, job in merged_jobs(layout, cohort, n_dimensions):
+        job()
+
+
+def merged_jobs(
+    layout: Layout, cohort: str = "all", n_dimensions: int = 16
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The rule and the call of every job of the merged path of a cohort, in an order they can be run in."""
+    whose = {"cohort": cohort, "folds": None if cohort == "all" else FOLDS}
     for node in [*layout.parts, *layout.nodes]:
         path = f"results/group_ica/{cohort}/merged/{node}.npy"
-        merge_node(
-            maps=layout.merged_by(node, cohort),
-            batches=layout.batches_of(node),
-            cohort=cohort,
-            folds=folds,
-            n_dimensions=n_dimensions,
-            node=path,
-            sidecar=beside([path])[0],
-        )
-    start = layout.block_files(cohort, 1)[0]
-    start_passes(
-        nodes=layout.top_files(cohort),
-        cohort=cohort,
-        n_dimensions=n_dimensions,
-        block=start,
-        sidecar=beside([start])[0],
-    )
+        made = {"n_dimensions": n_dimensions, "node": path, "sidecar": beside([path])[0]}
+        maps, batches = layout.merged_by(node, cohort), layout.batches_of(node)
+        yield "group_ica_merge", partial(merge_node, maps=maps, batches=batches, **whose, **made)
+    block = layout.block_files(cohort, 1)[0]
+    made = {"n_dimensions": n_dimensions, "block": block, "sidecar": beside([block])[0]}
+    yield "group_ica_start", partial(start_passes, nodes=layout.top_files(cohort), cohort=cohort, **made)
     for number, product in enumerate(layout.product_files(cohort), start=1):
         blocks, parts = layout.block_files(cohort, number), layout.part_files(cohort, number)
         for part, path in zip(layout.parts, parts, strict=True):
-            multiply_part(
-                reduced=layout.reduced_of(part),
-                block=blocks[-1],
-                cohort=cohort,
-                folds=folds,
-                part=path,
-                sidecar=beside([path])[0],
-            )
-        following = product.replace("product.npy", "next.npy")
-        finish_pass(
-            parts=parts, blocks=blocks, cohort=cohort, product=product, block=following, sidecar=beside([following])[0]
-        )
+            made = {"block": blocks[-1], "part": path, "sidecar": beside([path])[0]}
+            yield "group_ica_multiply", partial(multiply_part, reduced=layout.reduced_of(part), **whose, **made)
+        block = product.replace("product.npy", "next.npy")
+        made = {"product": product, "block": block, "sidecar": beside([block])[0]}
+        yield "group_ica_finish", partial(finish_pass, parts=parts, blocks=blocks, cohort=cohort, **made)
 
 
 def merged(layout: Layout, n_components: int, cohort: str = "all") -> GroupPCA:
