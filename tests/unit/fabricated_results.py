@@ -78,7 +78,7 @@ def build(config: dict[str, Any]) -> SimpleNamespace:
     plan = Plan.of(config)
     tree = SimpleNamespace(config=config, plan=plan, batches=batches_of(PARTICIPANTS, config["batch"]))
     write_dataset()
-    write_scans()
+    write_scans(tree.batches)
     labels = Path("results/folds/labels")
     write_folds(
         "results/dataset/labels.tsv",
@@ -130,7 +130,7 @@ def write_dataset() -> None:
     )
 
 
-def write_scans() -> None:
+def write_scans(batches: dict[str, list[str]]) -> None:
     """Masks, denoised images, records, quality measures, and the decisions."""
     brain, (shape, affine) = brain_mask(VOXEL_SIZE), grid(VOXEL_SIZE)
     write_image("results/quality/group_mask.nii.gz", brain, affine)
@@ -141,6 +141,7 @@ def write_scans() -> None:
     for name in PARTICIPANTS:
         scan = scan_of(name)
         folder = Path(f"results/functional/{scan}")
+        cleaned = Path(f"results/functional/denoised/{batch_of(batches, name)}")
         failed = REASON if name == FAILED else None
         status = {"status": "failed" if failed else "done", "reason": failed}
         sentence = "Volumes were realigned to the first by a rigid transform."
@@ -148,7 +149,7 @@ def write_scans() -> None:
         dof = {"n_volumes": N_VOLUMES, "dof_bandpass": 30, "dof_residual": 24, "n_outliers": 1}
         sentence = f"Denoising took out 6 motion parameters, which left 24 of {N_VOLUMES} degrees of freedom."
         write_json(
-            folder / f"{scan}_desc-denoised.json",
+            cleaned / f"{scan}_desc-denoised.json",
             {"scan": scan, **status, "methods": [] if failed else [sentence], **(dof if not failed else {})},
         )
         anatomical = {"status": "done", "reason": None, "methods": ["The T1w image was corrected for bias (N4)."]}
@@ -164,11 +165,11 @@ def write_scans() -> None:
             "overlap": 0.91,
             **dof,
         }
-        path = Path(f"results/quality/{scan}.json")
+        path = Path(f"results/quality/scans/{batch_of(batches, name)}/{scan}.json")
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
-        image = folder / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        image = cleaned / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
         if failed:
             image.write_bytes(b"")
             continue
@@ -192,11 +193,11 @@ def write_scans() -> None:
 def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
     """Group ICA, dual regression, measures, selections, refitted maps and kernels of every cohort."""
     mask, inclusion = "results/quality/group_mask.nii.gz", "results/quality/inclusion.tsv"
-    bold, records, reduced = {}, {}, {}
+    bold, reduced = {}, {}
     for name in PARTICIPANTS:
         scan = scan_of(name)
-        bold[name] = {scan: f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
-        records[name] = {scan: f"results/functional/{scan}/{scan}_desc-denoised.json"}
+        cleaned = f"results/functional/denoised/{batch_of(batches, name)}"
+        bold[name] = {scan: f"{cleaned}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
         reduced[name] = f"results/group_ica/participants/{batch_of(batches, name)}/{name}_reduced.npy"
         reduce_participant(
             bold=bold[name],
@@ -236,7 +237,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
         for batch, members in batches.items():
             regress_batch(
                 bold={name: bold[name] for name in members},
-                records={name: records[name] for name in members},
+                measures=f"results/quality/scans/{batch}",
                 mask=mask,
                 inclusion=inclusion,
                 components=f"{group}.npy",
@@ -415,7 +416,6 @@ def write_metrics(tree: SimpleNamespace) -> None:
     """The tables of stage `metrics`, by its own jobs."""
     plan, metrics = tree.plan, "results/metrics"
     models = ["results/classifier/" + "/".join(key) for key in plan.classifications]
-    scans = [scan_of(name) for name in PARTICIPANTS]
     collect_predictions(
         files={key: f"{model}/predictions.tsv" for key, model in zip(plan.classifications, models, strict=True)},
         folds="results/folds/folds.tsv",
@@ -439,12 +439,12 @@ def write_metrics(tree: SimpleNamespace) -> None:
         participants="results/dataset/participants.tsv",
         labels="results/folds/labels/all.tsv",
         inclusion="results/quality/inclusion.tsv",
-        quality=[f"results/quality/{scan}.json" for scan in scans],
+        quality=[f"results/quality/scans/{batch}" for batch in tree.batches],
         models=[f"{model}/model.json" for model in models],
         reference=f"results/group_ica/all/order-{ORDER}/components.npy",
         networks=f"results/components/all/order-{ORDER}/matches.tsv",
         fold_components=[f"results/group_ica/{fold}/order-{ORDER}/components.npy" for fold in plan.folds],
-        scans=scans,
+        scan_batches={batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()},
         classifications=plan.classifications,
         folds=plan.folds,
         characteristics=["age", "sex", "pain_pre", "hba1c"],

@@ -110,7 +110,7 @@ def test_the_page_is_one_small_file_that_loads_nothing_and_is_the_same_when_made
     outline = page_of(files)
     source = (files / f"{SCAN}.html").read_bytes()
     assert len(outline.loaded) > 4 and all(value.startswith("data:") for value in outline.loaded)
-    assert outline.links == ["index.html"]
+    assert outline.links == ["../../index.html"]
     assert not re.search(rb"https?://|@import|url\(", source)
     assert len(source) < 400_000
     page_of(files)
@@ -303,17 +303,18 @@ def cohort(tmp_path):
     paths = sorted(tmp_path.glob("sub-*.json"))
     aside = [("sub-12_task-rest", "sub-12")]
     decide_inclusion(paths, tmp_path / "inclusion.tsv", settings=SETTINGS, minimum_dof=40, set_aside=aside)
-    write_cohort_page(
-        paths, tmp_path / "inclusion.tsv", tmp_path / "index.html", settings=SETTINGS, minimum_dof=40, title="A study"
-    )
+    measures = {path.stem: path for path in paths}
+    pages = {scan: f"pages/batch-01/{scan}.html" for scan in measures}
+    made = tmp_path / "inclusion.tsv", tmp_path / "index.html"
+    write_cohort_page(measures, pages, *made, settings=SETTINGS, minimum_dof=40, title="A study")
     return tmp_path
 
 
 def test_every_scan_is_listed_with_a_link_but_the_one_that_was_never_read(cohort):
     outline = outline_of(cohort / "index.html")
     assert outline.loaded == ["data:,"]
-    linked = {link for link in outline.links if link.startswith("sub-")}
-    assert linked == {f"sub-{number:02d}_task-rest.html" for number in range(1, 12)}
+    linked = {link for link in outline.links if "sub-" in link}
+    assert linked == {f"pages/batch-01/sub-{number:02d}_task-rest.html" for number in range(1, 12)}
     assert "sub-12_task-rest" in outline.text and "set aside" in outline.text
     assert "9 of 12 scans are used." in outline.text
     assert "the image is <truncated>" in outline.text and "<truncated>" not in (cohort / "index.html").read_text()
@@ -330,14 +331,22 @@ def test_a_scan_that_stands_apart_is_remarked_on_and_stays_in(cohort):
 
 def test_a_dot_lies_at_its_value_and_a_far_limit_does_not_squeeze_the_rest():
     values = np.linspace(0.1, 0.2, 6)
-    drawn = strip([f"sub-{k}" for k in range(6)], values, robust_z(values), dict.fromkeys("x", True), 0.5, 2)
+    drawn = strip(
+        {f"sub-{k}": f"{k}.html" for k in range(6)},
+        [f"sub-{k}" for k in range(6)],
+        values,
+        robust_z(values),
+        dict.fromkeys("x", True),
+        0.5,
+        2,
+    )
     heights = np.array(re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)" r="3"', drawn), float)
     assert heights[0] - heights[-1] > 100 and np.diff(heights) == pytest.approx(
         np.full(5, np.diff(heights)[0]), abs=0.11
     )
     assert "limit 0.5, far above" in drawn
-    assert 'class="limit"' in strip(["a"] * 6, values, robust_z(values), {}, 0.25, 2)
-    assert strip(["a"], np.array([np.nan]), np.array([np.nan]), {}, 0.5, 2) == ""
+    assert 'class="limit"' in strip({"a": "a.html"}, ["a"] * 6, values, robust_z(values), {}, 0.25, 2)
+    assert strip({}, ["a"], np.array([np.nan]), np.array([np.nan]), {}, 0.5, 2) == ""
 
 
 def test_remarks_start_with_the_farthest():

@@ -49,7 +49,7 @@ def run(tmp_path, tmp_path_factory, monkeypatch):
     return Run(
         results=Path("results"),
         config=tree.config,
-        scans=[scan_of(name) for name in PARTICIPANTS],
+        scan_batches={batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()},
         anatomicals=PARTICIPANTS,
         batches=tree.batches,
         classifications=tree.plan.classifications,
@@ -288,7 +288,8 @@ def test_scans_link_to_their_quality_pages_but_the_one_that_was_never_read(run):
     write_page(run, "results/report/index.html")
     source = Path("results/report/index.html").read_text(encoding="utf-8")
     linked = set(re.findall(r'href="\.\./quality/([^"]+)\.html"', source))
-    assert linked == {"index", *run.scans}
+    pages = {f"pages/{batch}/{scan}" for batch, scans in run.scan_batches.items() for scan in scans}
+    assert linked == {"index", *pages}
 
 
 def test_motion_that_differs_between_the_groups_is_said_and_warned_of_in_the_summary(run, shown):

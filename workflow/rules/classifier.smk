@@ -24,7 +24,7 @@ rule classifier_kernel:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         batches=BATCHES,
         voxel_size=config["classifier"]["voxel_size"],
@@ -35,7 +35,7 @@ rule classifier_kernel:
 
 rule classifier_volumes:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"),
+        preprocessed=of_batch("results/functional/{scan}"),
         inclusion="results/quality/inclusion.tsv",
         mask="results/quality/group_mask.nii.gz",
     output:
@@ -47,7 +47,7 @@ rule classifier_volumes:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         scans=scans_of_batch,
         settings={"n_volumes": most_volumes(PLAN), "voxel_size": config["classifier"]["voxel_size"]},
@@ -73,8 +73,8 @@ rule classifier_network:
     container:
         CONTAINERS["gpu" if config["classifier"]["gpu"] else "python"]
     resources:
-        mem_mb=lambda w: network_memory(config, len(PARTICIPANTS), w),
-        gpu=config["classifier"]["gpu"],
+        mem_mb=memory(lambda w: network_memory(config, len(PARTICIPANTS), w)),
+        gpu=config["classifier"]["gpu"] or None,
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
@@ -107,7 +107,7 @@ rule classifier_linear:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         row=lambda w: config_row(PLAN, w),
         settings={

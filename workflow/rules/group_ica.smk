@@ -12,7 +12,7 @@ def folds_unless_all(wildcards):
 
 rule group_ica_reduce:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
+        denoised="results/functional/denoised/{batch}",
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
     output:
@@ -24,7 +24,7 @@ rule group_ica_reduce:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
         n_dimensions=config["group_ica"]["reduction"],
@@ -46,7 +46,7 @@ rule group_ica_gram:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         rows=lambda w: BATCHES[w.batch_a],
         columns=lambda w: BATCHES[w.batch_b],
@@ -175,7 +175,7 @@ rule group_ica_components:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         batches=BATCHES if LAYOUT.exact else {},
         tiles=LAYOUT.tiles,

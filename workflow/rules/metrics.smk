@@ -25,7 +25,7 @@ rule metrics_predictions:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         classifications=CLASSIFICATIONS,
         folds=FOLDS,
@@ -47,7 +47,7 @@ rule metrics_scores:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "protocols": PLAN.protocols,
@@ -80,7 +80,7 @@ rule metrics_audit:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "classifications": CLASSIFICATIONS,
@@ -101,7 +101,7 @@ rule metrics_tables:
         participants="results/dataset/participants.tsv",
         labels="results/folds/labels/all.tsv",
         inclusion="results/quality/inclusion.tsv",
-        quality=expand("results/quality/{scan}.json", scan=SCANS),
+        quality=expand("results/quality/scans/{batch}", batch=BATCHES),
         models=["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
         reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
         networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
@@ -118,10 +118,10 @@ rule metrics_tables:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
-            "scans": list(SCANS),
+            "scan_batches": SCAN_BATCHES,
             "classifications": CLASSIFICATIONS,
             "folds": FOLDS,
             "characteristics": config["metrics"]["characteristics"],

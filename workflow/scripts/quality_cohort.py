@@ -3,10 +3,13 @@
 from restresponse.adapter import job  # first: sets one BLAS thread
 
 with job(snakemake):
+    from restresponse.batches import files_of
     from restresponse.quality.pages.cohort import write_cohort_page
 
+    batches = snakemake.params.batches
     write_cohort_page(
-        snakemake.input.measures,
+        files_of(snakemake.input.measures, batches, ".json"),
+        files_of([f"pages/{batch}" for batch in batches], batches, ".html"),
         snakemake.input.inclusion,
         snakemake.output[0],
         settings=snakemake.params.settings,

@@ -66,6 +66,10 @@ def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str,
     if problems:
         lines = dict.fromkeys(line for text in problems for line in text.splitlines())  # each once
         raise InputError.from_problems("The configuration cannot be used", lines)
+    dataset = filled["dataset"]
+    for key in ("bids_dir", "derivatives"):
+        if (dataset[key] or "").startswith("~"):  # in a container, the home is another
+            dataset[key] = str(Path(dataset[key]).expanduser())
     return filled
 
 
@@ -96,7 +100,7 @@ def _resolved(part: dict[str, Any], value: Any) -> dict[str, Any]:
 
 def _filled(value: Any, part: dict[str, Any]) -> Any:
     if not isinstance(value, dict):
-        return value
+        return _typed(value, part)
     part = _resolved(part, value)
     for key, inner in part.get("properties", {}).items():
         inner = _resolved(inner, value.get(key))
@@ -113,6 +117,22 @@ def _filled(value: Any, part: dict[str, Any]) -> Any:
     # In the schema's order: a file whose keys are in another order must rerun nothing.
     known = [key for key in part.get("properties", {}) if key in value]
     return {key: value[key] for key in dict.fromkeys([*known, *value])}
+
+
+def _typed(value: Any, part: dict[str, Any]) -> Any:
+    """What a text stands for where no text is allowed: `--config "classifier={gpu: 1}"` hands on the text 1."""
+    import yaml
+
+    if isinstance(value, list) and "items" in part:
+        return [_filled(entry, _resolved(part["items"], entry)) for entry in value]
+    kinds = [part.get("type", [])] if isinstance(part.get("type"), str) else part.get("type", [])
+    kinds = [*kinds, *("string" for choice in part.get("enum", []) if isinstance(choice, str))]
+    if not isinstance(value, str) or "string" in kinds or not kinds + part.get("enum", []):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def _sentence(error: Any) -> str:

@@ -122,21 +122,21 @@ def restricted_time_courses(
 def regress_batch(
     *,
     bold: Mapping[str, Mapping[str, str | Path]],
-    records: Mapping[str, Mapping[str, str | Path]],
+    measures: str | Path,
     folder: str | Path,
     **common: Any,
 ) -> None:
-    """Dual regression of each participant of `bold` and `records` (participant -> scan -> file) on a cohort's components.
+    """Dual regression of each participant of `bold` (participant -> scan -> image) on a cohort's components.
 
-    In `folder`: `{participant}_maps.npy`, `_maps.json`, `_residual.npy`, `_timecourses.tsv`. `common` are the further
-    arguments of `regress_participant`.
+    In `folder`: `{participant}_maps.npy`, `_maps.json`, `_residual.npy`, `_timecourses.tsv`. `measures` is the folder of the
+    scans' quality measures; `common` are the further arguments of `regress_participant`.
     """
     with writing_folder(folder) as temporary:
         for participant, images in bold.items():
             stem = temporary / participant
             regress_participant(
                 bold=images,
-                records=records[participant],
+                measures={scan: f"{measures}/{scan}.json" for scan in images},
                 participant=participant,
                 maps=f"{stem}_maps.npy",
                 residual=f"{stem}_residual.npy",
@@ -169,7 +169,7 @@ def restrict_batch(*, all_maps: str | Path, participants: Sequence[str], folder:
 def regress_participant(
     *,
     bold: Mapping[str, str | Path],
-    records: Mapping[str, str | Path],
+    measures: Mapping[str, str | Path],
     mask: str | Path,
     inclusion: str | Path,
     components: str | Path,
@@ -196,7 +196,7 @@ def regress_participant(
         series = runs[0] if len(runs) == 1 else np.concatenate(runs)
         courses = spatial_regression(series, group)
         found, rest = temporal_regression(series, courses, normalise=normalise)
-        dof = int(sum(read_json(records[scan])["dof_residual"] for scan in kept)) - len(group)
+        dof = int(sum(read_json(measures[scan])["dof_residual"] for scan in kept)) - len(group)
     write_array(maps, found)
     write_array(residual, rest)
     _write_time_courses(time_courses, courses, range(1, len(group) + 1))

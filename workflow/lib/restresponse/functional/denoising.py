@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_image, write_json, write_table, write_text
+from restresponse.files import read_json, read_table, write_image, write_json, write_table, write_text, writing_folder
 from restresponse.functional.confounds import MOTION
 from restresponse.images import read_series
+from restresponse.layout import denoised_files, functional_files
 from restresponse.provenance import versions
 
 if TYPE_CHECKING:
@@ -186,6 +187,26 @@ def denoise_image(data: np.ndarray, basis: np.ndarray | tuple[np.ndarray, ...]) 
     if left == 0:
         raise InputError("no voxel of the preprocessed image has a signal left; expected a BOLD series that varies")
     return left
+
+
+def denoise_batch(
+    scans: Mapping[str, str | Path],
+    folder: str | Path,
+    *,
+    repetition_times: Mapping[str, float],
+    settings: Mapping[str, Any],
+) -> None:
+    """Denoise each scan of `scans` (scan -> folder of its preprocessed files) into one folder, see `layout.denoised_files`."""
+    with writing_folder(folder) as temporary:
+        for scan, source in scans.items():
+            given, made = functional_files(source, scan), denoised_files(temporary, scan)
+            denoise_scan(
+                *(given[name] for name in ("image", "confounds", "record")),
+                *(made[name] for name in ("image", "record", "design", "design_facts")),
+                scan=scan,
+                repetition_time=repetition_times[scan],
+                settings=settings,
+            )
 
 
 def denoise_scan(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_json
+from restresponse.files import read_json, read_table, write_json, writing_folder
 from restresponse.images import read_series
+from restresponse.layout import denoised_files, functional_files
 
 if TYPE_CHECKING:
     import pandas
@@ -84,6 +86,32 @@ def motion_measures(table: pandas.DataFrame) -> dict[str, float]:
         if name in table.columns:
             found[f"mean_{name}"] = float(table[name].mean())
     return found
+
+
+def measure_batch(
+    *,
+    scans: Mapping[str, Sequence[str]],
+    preprocessed: Sequence[str | Path],
+    denoised: str | Path,
+    group_mask: str | Path,
+    folder: str | Path,
+) -> None:
+    """Measure the scans of a batch of participants, `{scan}.json` in `folder` each.
+
+    `scans` are each participant's; `preprocessed` has a folder for each, in that order, `denoised` is the batch's.
+    """
+    named = [(scan, participant) for participant, names in scans.items() for scan in names]
+    with writing_folder(folder) as temporary:
+        for (scan, participant), folder_of_scan in zip(named, preprocessed, strict=True):
+            given = functional_files(folder_of_scan, scan)
+            measure_scan(
+                *(given[name] for name in ("image", "mask", "confounds", "record")),
+                denoised_files(denoised, scan)["record"],
+                group_mask,
+                temporary / f"{scan}.json",
+                scan=scan,
+                participant=participant,
+            )
 
 
 def measure_scan(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restresponse.batches import files_of
 from restresponse.files import read_array, read_json, read_table, write_text
 from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
 from restresponse.metrics.collect import CONSTANT
@@ -32,12 +33,17 @@ class Run:
 
     results: Path
     config: Mapping[str, Any]
-    scans: Sequence[str]
+    scan_batches: Mapping[str, Sequence[str]]
     anatomicals: Sequence[str]
     batches: Mapping[str, Sequence[str]]
     classifications: Sequence[tuple[str, str, str, str]]
     order: int
     minimum_dof: int
+
+    @property
+    def scans(self) -> list[str]:
+        """Every scan that was read."""
+        return [scan for scans in self.scan_batches.values() for scan in scans]
 
     def table(self, path: str) -> pandas.DataFrame:
         """A table of the results folder."""
@@ -93,7 +99,11 @@ def content(run: Run) -> dict[str, Any]:
         "methods": preprocessing_methods(
             [run.results / f"anatomical/{anat}/{anat}.json" for anat in run.anatomicals],
             [run.results / f"functional/{scan}/{scan}.json" for scan in run.scans],
-            [run.results / f"functional/{scan}/{scan}_desc-denoised.json" for scan in run.scans],
+            [
+                run.results / f"functional/denoised/{batch}/{scan}_desc-denoised.json"
+                for batch, scans in run.scan_batches.items()
+                for scan in scans
+            ],
         )
         + analysis_methods(
             read_json(run.results / f"group_ica/all/order-{run.order}/components.json"),
@@ -130,6 +140,7 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
         ("with an outcome, classified", tested, sorted((matching & with_used) - tested)),
     ]
     measures = scan_measures(run)
+    pages = files_of([f"../quality/pages/{batch}" for batch in run.scan_batches], run.scan_batches, ".html")
     rows = []
     for row, kept in zip(inclusion.itertuples(), used, strict=True):
         note = row.reason if isinstance(row.reason, str) else None
@@ -140,7 +151,7 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
                 "scan": row.scan,
                 "participant": row.participant_id,
                 "used": bool(kept),
-                "measured": row.scan in measures,
+                "page": pages.get(row.scan),
                 "reason": note,
                 **measures.get(row.scan, {}),
             }
@@ -155,7 +166,8 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
 
 def scan_measures(run: Run) -> dict[str, dict[str, Any]]:
     """Scan -> its quality measures."""
-    return {scan: read_json(run.results / f"quality/{scan}.json") for scan in run.scans}
+    folders = [run.results / f"quality/scans/{batch}" for batch in run.scan_batches]
+    return {scan: read_json(path) for scan, path in files_of(folders, run.scan_batches, ".json").items()}
 
 
 def quality(run: Run) -> dict[str, Any]:

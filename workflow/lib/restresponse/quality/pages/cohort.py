@@ -45,7 +45,8 @@ def robust_z(values: np.ndarray) -> np.ndarray:
 
 
 def write_cohort_page(
-    measures: Sequence[str | Path],
+    measures: Mapping[str, str | Path],
+    pages: Mapping[str, str],
     inclusion: str | Path,
     page: str | Path,
     *,
@@ -57,13 +58,14 @@ def write_cohort_page(
 
     Parameters
     ----------
-    measures : JSON files of `measure_scan`, one a scan
+    measures : JSON file of `measure_scan` of each scan
+    pages : where each scan's page lies, seen from this page
     inclusion : the inclusion table
-    page : HTML to write; it links to `{scan}.html` beside it
+    page : HTML to write
     settings, minimum_dof : the config's section `quality` and the least degrees of freedom where it names none
     title : of the study
     """
-    found = {content["scan"]: content for content in map(read_json, measures)}
+    found = {content["scan"]: content for content in map(read_json, measures.values())}
     table = read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
     used = dict(zip(table["scan"], table["included"].astype(str).str.lower() == "true", strict=True))
     limits = limits_of(settings, minimum_dof)
@@ -86,7 +88,7 @@ def write_cohort_page(
         )
     drawings = [
         {
-            "svg": strip(scans, values[name], scores[name], used, _limit(name, limits), WORDS[name].digits),
+            "svg": strip(pages, scans, values[name], scores[name], used, _limit(name, limits), WORDS[name].digits),
             **_heading(name),
         }
         for name in values
@@ -94,6 +96,7 @@ def write_cohort_page(
     ]
     content = {
         "title": title,
+        "pages": pages,
         "n_scans": len(table),
         "n_used": sum(used.values()),
         "columns": [_heading(name) | {"limit": _limit_words(name, limits)} for name in values],
@@ -124,6 +127,7 @@ def remarks(
 
 
 def strip(
+    pages: Mapping[str, str],
     scans: Sequence[str],
     values: np.ndarray,
     scores: np.ndarray,
@@ -181,7 +185,7 @@ def strip(
             if all(abs(y - other) > 9 for other in named):
                 named.append(y)
                 dot += f'<text class="name" x="{x + 9:.1f}" y="{y + 3:.1f}">{name.split("_task-")[0]}</text>'
-        parts.append(f'<a href="{name}.html">{dot}</a>')
+        parts.append(f'<a href="{escape(pages[str(scan)])}">{dot}</a>')
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 
