@@ -125,6 +125,15 @@ def test_a_fold_takes_nothing_from_its_test_participants():
     assert read_array(f"results/group_ica/{FOLD}/merged/part-02.npy").shape == (0, 1500)
 
 
+@pytest.mark.parametrize("path", [merged, exact])
+def test_participants_with_the_same_scan_are_an_error_that_names_them(path):
+    reduced = reduced_cohort(n_participants=5)
+    layout = lay_out(reduced | {"sub-04": reduced["sub-01"]}, batch=2, exact_limit=2, passes=1)
+    run_passes(layout)
+    with pytest.raises(InputError, match=r"sub-01 and sub-04 have the same scan; .*dataset.set_aside"):
+        path(layout, N_COMPONENTS)
+
+
 def test_participants_without_an_included_scan_are_passed_over_and_one_alone_is_an_error():
     reduced = reduced_cohort(n_participants=3) | {"sub-03": np.zeros((0, 1500), np.float32)}
     layout = lay_out(reduced, batch=2, exact_limit=2)

@@ -45,12 +45,11 @@ def problem(layout):
     return Evidence("results", layout.batches, SETTINGS).eigenvalue_problem(COHORT, ORDER)
 
 
-def test_a_whole_merged_pca_has_no_problem_though_its_temporary_arrays_are_gone(layout):
-    for number in range(1, SETTINGS["passes"] + 1):
-        for path in layout.part_files(COHORT, number):
-            Path(path).unlink()
-    for path in layout.top_files(COHORT):
+def test_a_whole_merged_pca_has_no_problem_though_its_temporary_files_are_gone(layout):
+    parts = [path for number in range(1, SETTINGS["passes"] + 1) for path in layout.part_files(COHORT, number)]
+    for path in [*parts, *layout.top_files(COHORT)]:
         Path(path).unlink()
+        Path(path).with_suffix(".json").unlink()
     assert problem(layout) is None
 
 
@@ -72,10 +71,11 @@ def test_a_test_participant_in_one_part_of_one_pass_is_found_though_the_componen
 def test_an_array_taken_from_elsewhere_is_found_by_its_digest(layout):
     start = f"{FOLDER}/pass-0/next.npy"
     write_array(start, np.asarray(read_array(start))[::-1])
-    sidecar = f"{FOLDER}/pass-1/part-01.json"
-    sources = read_json(sidecar)["sources"]
-    edit_sidecar(sidecar, sources=sources | {start: "0" * 64})
-    assert problem(layout) == f"{sidecar}: {start} was another file when it was read"
+    kept, part = f"{FOLDER}/pass-1/next.json", f"{FOLDER}/pass-1/part-01.json"
+    records = read_json(kept)["records"]
+    records[part]["sources"][start] = "0" * 64
+    edit_sidecar(kept, records=records)
+    assert problem(layout) == f"{part}: {start} was another file when it was read"
 
 
 def test_reduced_maps_made_anew_since_are_found(layout):
@@ -85,10 +85,18 @@ def test_reduced_maps_made_anew_since_are_found(layout):
     assert f"{path} was another file when it was read" in problem(layout)
 
 
-@pytest.mark.parametrize("name", ["merged/part-02", "pass-0/next", "pass-3/part-01", "pass-5/next"])
-def test_a_missing_record_of_any_step_is_found(layout, name):
+@pytest.mark.parametrize("name", ["pass-0/next", "pass-3/next", "pass-5/next"])
+def test_a_missing_sidecar_is_found(layout, name):
     Path(f"{FOLDER}/{name}.json").unlink()
     assert f"{FOLDER}/{name}.json: the sidecar is missing" in problem(layout)
+
+
+@pytest.mark.parametrize(("name", "step"), [("pass-0/next", "merged/part-02"), ("pass-3/next", "pass-3/part-01")])
+def test_a_missing_record_of_a_temporary_step_is_found(layout, name, step):
+    records = read_json(f"{FOLDER}/{name}.json")["records"]
+    del records[f"{FOLDER}/{step}.json"]
+    edit_sidecar(f"{FOLDER}/{name}.json", records=records)
+    assert f"{FOLDER}/{step}.json is on no record" in problem(layout)
 
 
 def test_a_certificate_that_does_not_hold_is_found(layout):

@@ -28,6 +28,7 @@ rule group_ica_reduce:
     params:
         scans=scans_of_batch,
         n_dimensions=config["group_ica"]["reduction"],
+        normalisation=config["group_ica"]["normalisation"],
         code=code_of("group_ica.reduction"),
     script:
         "../scripts/group_ica_reduce.py"
@@ -62,7 +63,7 @@ rule group_ica_merge:
         folds=folds_unless_all,
     output:
         node=temp("results/group_ica/{cohort}/merged/{node}.npy"),
-        sidecar="results/group_ica/{cohort}/merged/{node}.json",
+        sidecar=temp("results/group_ica/{cohort}/merged/{node}.json"),  # told again in that of pass 0
     log:
         "results/logs/group_ica_merge/{cohort}_{node}.log",
     benchmark:
@@ -72,7 +73,7 @@ rule group_ica_merge:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         batches=lambda w: LAYOUT.batches_of(w.node),
         n_dimensions=config["group_ica"]["merge_dimensions"],
@@ -95,7 +96,7 @@ rule group_ica_start:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         n_dimensions=config["group_ica"]["merge_dimensions"],
         code=code_of("group_ica.merge"),
@@ -110,7 +111,7 @@ rule group_ica_multiply:
         folds=folds_unless_all,
     output:
         part=temp("results/group_ica/{cohort}/pass-{number}/{part}.npy"),
-        sidecar="results/group_ica/{cohort}/pass-{number}/{part}.json",
+        sidecar=temp("results/group_ica/{cohort}/pass-{number}/{part}.json"),
     log:
         "results/logs/group_ica_multiply/{cohort}_{number}_{part}.log",
     benchmark:
@@ -121,7 +122,7 @@ rule group_ica_multiply:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         batches=lambda w: LAYOUT.batches_of(w.part),
         code=code_of("group_ica.passes"),
@@ -147,7 +148,7 @@ rule group_ica_finish:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         code=code_of("group_ica.passes"),
     script:

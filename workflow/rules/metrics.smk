@@ -68,7 +68,7 @@ rule metrics_audit:
         expand("results/folds/labels/{labels}.tsv", labels=COHORTS),
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
         LAYOUT.tile_files,
-        [record.sidecar for cohort in COHORTS for record in LAYOUT.records(cohort)],
+        [path for cohort in COHORTS for path in LAYOUT.kept_sidecars(cohort)],
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
     output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_array, read_json, write_array, write_image, write_table
+from restresponse.files import digest_of, read_array, read_json, write_array, write_image, write_table
 from restresponse.group_ica.fastica import decompose
 from restresponse.group_ica.group_pca import gram_matrix, leading_eigenpairs, principal_maps
 from restresponse.group_ica.krylov import check_certificate, ritz_pairs
@@ -64,6 +65,11 @@ def exact_pca(
     sizes = {participant: len(read_array(path)) for participant, path in reduced.items()}
     gram = gram_matrix(tiles, members, sizes, fitted_on)
     total_variance, n_dimensions = float(np.trace(gram)), len(gram)
+    # Equal maps have equal inner products, so that few files are read for their digests, mostly none.
+    starts = np.cumsum([0, *(sizes[name] for name in fitted_on)])
+    norms = [np.diag(gram)[start:stop].tobytes() for start, stop in itertools.pairwise(starts)]
+    alike = [name for name, own in zip(fitted_on, norms, strict=True) if norms.count(own) > 1]
+    refuse_duplicates({str(reduced[name]): digest_of(reduced[name]) for name in alike})
     eigenvalues, vectors = leading_eigenpairs(gram, n_components)
     maps = principal_maps(vectors, (read_array(reduced[participant]) for participant in fitted_on))
     sources = [*(reduced[participant] for participant in fitted_on), *([folds] if cohort != "all" else [])]
@@ -87,9 +93,11 @@ def merged_pca(
     Raises
     ------
     InputError
-        Where the certificate does not hold.
+        Where the certificate does not hold, or two participants have the same maps.
     """
     sidecars = [read_json(path) for path in facts]
+    read = {file: digest for step in sidecars[-1]["records"].values() for file, digest in step["sources"].items()}
+    refuse_duplicates({file: digest for file, digest in read.items() if file.endswith("_reduced.npy")})
     pairs = ritz_pairs([read_array(path) for path in blocks], [read_array(path) for path in products], n_components)
     check_certificate(pairs, cohort, len(products))
     return GroupPCA(
@@ -109,6 +117,19 @@ def merged_pca(
             },
         },
     )
+
+
+def refuse_duplicates(digests: Mapping[str, str]) -> None:
+    """Raise `InputError` where reduced maps (path -> digest) of different participants are the same, to the bit."""
+    alike: dict[str, list[str]] = {}
+    for path, digest in digests.items():
+        alike.setdefault(digest, []).append(Path(path).name.removesuffix("_reduced.npy"))
+    problems = [f"{' and '.join(sorted(names))} have the same scan" for names in alike.values() if len(names) > 1]
+    if problems:
+        raise InputError(
+            f"group ICA: {'; '.join(sorted(problems))}; expected a scan of its own for each participant: copy the right one, "
+            "or leave the duplicate out with dataset.set_aside"
+        )
 
 
 def fit_cohort(

@@ -20,7 +20,7 @@ FOLDER = "results/group_ica"
 
 @dataclass(frozen=True)
 class Record:
-    """A sidecar of the merged path and what it must say.
+    """A sidecar of the merged path, temporary or not, and what it must say.
 
     Attributes
     ----------
@@ -134,6 +134,10 @@ class Layout:
             "products": products,
             "facts": [product.replace("product.npy", "next.json") for product in products],
         }.get(kind, [])
+
+    def kept_sidecars(self, cohort: str) -> list[str]:
+        """The sidecars of the merged path that stay: the tree's and each pass's, with the records of what was temporary."""
+        return [] if self.exact else beside(self.block_files(cohort, self.passes + 1))
 
     def records(self, cohort: str) -> Iterator[Record]:
         """What is on record of every step of the merged path of a cohort, each after those that it was made from."""

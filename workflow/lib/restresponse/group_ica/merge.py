@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,8 @@ def merge_node(
         fitted_on, sources, taken, any_map = fitted_below(maps), maps, maps, maps[0]
     rows = merge_rows((read_array(path, memory_map=False) for path in taken), n_dimensions)
     rows = rows if len(rows) else np.zeros((0, read_array(any_map).shape[1]))
-    _write_node(node, sidecar, rows, cohort, fitted_on, sources, n_dimensions)
+    records = {} if batches else records_below(maps)
+    _write_node(node, sidecar, rows, cohort, fitted_on, sources, n_dimensions, records)
 
 
 def start_passes(
@@ -85,7 +87,7 @@ def start_passes(
         raise InputError(too_few(cohort, len(fitted_on)))
     rows = merge_rows((read_array(path, memory_map=False) for path in nodes), n_dimensions)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    _write_node(block, sidecar, rows, cohort, fitted_on, nodes, n_dimensions)
+    _write_node(block, sidecar, rows, cohort, fitted_on, nodes, n_dimensions, records_below(nodes))
 
 
 def members_with_rows(reduced: Mapping[str, str | Path], cohort: str, folds: str | Path | None) -> list[str]:
@@ -96,6 +98,16 @@ def members_with_rows(reduced: Mapping[str, str | Path], cohort: str, folds: str
 def fitted_below(arrays: Sequence[str | Path]) -> list[str]:
     """All participants that arrays were fitted on, from the sidecars beside them."""
     return sorted({name for path in beside(arrays) for name in read_json(path)["fitted_on"]})
+
+
+def records_below(arrays: Sequence[str | Path]) -> dict[str, dict[str, Any]]:
+    """What the sidecars of temporary arrays say, and those that they were made from: sidecar -> on whom, sources, digest."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in beside(arrays):
+        content = read_json(path)
+        found |= content.get("records") or {}
+        found[path] = {key: content[key] for key in ("fitted_on", "sources", "sha256")}
+    return found
 
 
 def too_few(cohort: str, found: int) -> str:
@@ -114,6 +126,7 @@ def _write_node(
     fitted_on: Sequence[str],
     sources: Sequence[str | Path],
     n_dimensions: int,
+    records: Mapping[str, Any],
 ) -> None:
     write_array(node, rows.astype(np.float32))
     print(f"{cohort}: {len(fitted_on)} participants merged into {len(rows)} dimensions")
@@ -125,6 +138,7 @@ def _write_node(
         cohort=cohort,
         n_dimensions=len(rows),
         sha256=digest_of(node),
+        records=records,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from restresponse.files import digest_of, read_array, read_json, write_array
 from restresponse.group_ica.krylov import multiply, next_block
 from restresponse.group_ica.layout import beside
-from restresponse.group_ica.merge import fitted_below, members_with_rows
+from restresponse.group_ica.merge import fitted_below, members_with_rows, records_below
 from restresponse.provenance import write_sidecar
 
 
@@ -81,4 +81,5 @@ def finish_pass(
         variance=sum(fact["variance"] for fact in facts),
         sha256=digest_of(block),
         sha256_of_product=digest_of(product),
+        records=records_below(parts),
     )

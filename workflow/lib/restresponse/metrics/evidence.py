@@ -13,7 +13,6 @@ import numpy as np
 
 from restresponse.files import digest_of, read_array, read_json, read_table
 from restresponse.group_ica.layout import Layout
-from restresponse.metrics.merges import merge_problem
 
 _COHORTS = re.compile(r"/(?:group_ica|dual_regression|components|kernels)/(all|rep-\d+_fold-\d+)/")
 _TABLES = re.compile(r"(?:/folds/labels/|labels-)(all|rep-\d+_fold-\d+)(?=[/_.])")
@@ -121,6 +120,7 @@ class Evidence:
     def _eigenvalue_problem(self, cohort: str, order: int) -> str | None:
         """Whether the group PCA of the claimed participants has the eigenvalues on record; of a merged one, its steps."""
         from restresponse.group_ica.group_pca import gram_matrix, leading_eigenpairs
+        from restresponse.metrics.merges import merge_problem
 
         if not self._layout.exact:
             return merge_problem(self, self._layout, cohort, order)

@@ -1,19 +1,18 @@
 """The audit of a group PCA made by merges and passes: every step holds the claimed participants and no others.
 
-Each step's sidecar has the digest of what it wrote and of what it read, so that the chain from the reduced maps to the
-components can be followed though the arrays between were temporary.
+Each step records the digest of what it wrote and of what it read, and the sidecars that stay repeat the records of the
+steps before, so that the chain from the reduced maps to the components can be followed though most files were temporary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from restresponse.group_ica.krylov import TOLERANCE
 from restresponse.group_ica.layout import FOLDER, Layout, Record
-
-if TYPE_CHECKING:
-    from restresponse.metrics.evidence import Evidence, Sidecar
+from restresponse.metrics.evidence import Evidence, Sidecar
 
 FOLDS = "results/folds/folds.tsv"
 _SHOWN = 3  # problems told of one cohort
@@ -35,12 +34,19 @@ def merge_problem(evidence: Evidence, layout: Layout, cohort: str, order: int) -
 def _problems(evidence: Evidence, layout: Layout, cohort: str, order: int) -> Iterator[str]:
     components = evidence.sidecar(evidence.at(f"{FOLDER}/{cohort}/order-{order}/components.json"))
     claimed = components.participants("fitted_on")
+    recorded: dict[str, Mapping[str, Any]] = {}
+    for path in layout.kept_sidecars(cohort):
+        kept = evidence.sidecar(evidence.at(path))
+        if kept.problem:
+            yield f"{path}: {kept.problem}"
+        recorded |= kept.content.get("records") or {}
+        recorded[path] = kept.content
     made: dict[str, str] = {}
     for record in layout.records(cohort):
-        sidecar = evidence.sidecar(evidence.at(record.sidecar))
-        if sidecar.problem:
-            yield f"{record.sidecar}: {sidecar.problem}"
+        if record.sidecar not in recorded:
+            yield f"{record.sidecar} is on no record"
             continue
+        sidecar = Sidecar(Path(record.sidecar), recorded[record.sidecar])
         yield from _record_problems(evidence, record, sidecar, claimed, made, cohort)
         base = record.sidecar.removesuffix(".json")
         made[f"{base}.npy"] = sidecar.content.get("sha256", "")
