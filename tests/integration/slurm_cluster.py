@@ -36,6 +36,7 @@ AuthType=auth/munge
 AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 StateSaveLocation={folder}/state
+SlurmdParameters=config_overrides
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
@@ -56,7 +57,7 @@ JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 MinJobAge=900
 KillWait=2
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:2 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory={memory} Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=500 State=UP
 """
 
@@ -108,7 +109,7 @@ def _occupied() -> str | None:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, cpus: int = 2) -> Iterator[None]:
+def cluster(folder: Path) -> Iterator[None]:
     """Start munge, the controller and the node; wait until the node is idle; stop all at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("state", "spool"):
@@ -123,7 +124,6 @@ def cluster(folder: Path, cpus: int = 2) -> Iterator[None]:
             mark=MARK,
             folder=folder,
             host=host,
-            cpus=min(cpus, len(os.sched_getaffinity(0))),
             memory=min(memory - 500, 12000),
             ctld_port=_free_port(),
             slurmd_port=_free_port(),
@@ -146,7 +146,7 @@ def cluster(folder: Path, cpus: int = 2) -> Iterator[None]:
         _wait_until_idle(folder, 60)
         yield
     finally:
-        subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=20, check=False)
+        _cancel_all(20)
         for daemon in reversed(daemons):
             daemon.terminate()
         for daemon in reversed(daemons):
@@ -181,6 +181,17 @@ def _wait_until_idle(folder: Path, seconds: float) -> None:
         time.sleep(0.5)
     logs = "".join(path.read_text()[-2000:] for path in sorted(folder.glob("*.log")))
     raise RuntimeError(f"the node is not idle after {seconds} s: {done.stdout}{done.stderr}\n{logs}")
+
+
+def _cancel_all(seconds: float) -> None:
+    """End every job: what still runs when the daemons stop would run on without them."""
+    deadline = time.monotonic() + seconds
+    subprocess.run(["scancel", "--user=root"], capture_output=True, timeout=seconds, check=False)
+    while time.monotonic() < deadline:
+        left = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True, timeout=seconds, check=False)
+        if not left.stdout.strip():
+            return
+        time.sleep(0.3)
 
 
 def jobs() -> list[Job]:

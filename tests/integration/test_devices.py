@@ -46,9 +46,9 @@ def trainings(folder: Path, image: Path | None, *options: str) -> list[tuple[str
     (folder / "Snakefile").write_text(SNAKEFILE.format(image=image and str(image)))
     (folder / "train.py").write_text(SCRIPT)
     library = ROOT / "workflow" / "lib"
+    command = [sys.executable, "-m", "snakemake", "--cores", "4", "--quiet", "all", "--workflow-profile", "none"]
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--cores", "4", "--quiet", "all", "--directory", folder]
-        + ["--snakefile", folder / "Snakefile", "--workflow-profile", "none", *options],
+        [*command, "--directory", folder, "--snakefile", folder / "Snakefile", *options],
         capture_output=True,
         text=True,
         timeout=120,
