@@ -467,5 +467,6 @@ def audit(tree: SimpleNamespace) -> None:
         models=plan.models,
         order=ORDER,
         batches=tree.batches,
+        group_ica=tree.config["group_ica"],
         audit="results/metrics/audit.tsv",
     )

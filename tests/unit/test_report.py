@@ -236,6 +236,21 @@ def test_a_model_that_did_not_run_is_not_in_the_methods(run):
     assert "Classifier linear" in without
 
 
+def test_the_methods_say_how_the_group_pca_was_made_and_how_voxels_were_scaled(run):
+    text = " ".join(content(run)["methods"])
+    assert "scaled to unit norm" in text and "an exact group PCA" in text
+    certificate = {"residual": 1e-5, "subspace": 2e-9, "eigenvalues": 1e-9}
+    path = f"results/group_ica/all/order-{ORDER}/components.json"
+    edit_sidecar(path, group_pca="merged", passes=6, certificate=certificate)
+    for batch, members in run.batches.items():
+        for name in members:
+            reduced = f"results/group_ica/participants/{batch}/{name}_reduced.json"
+            edit_sidecar(reduced, parameters={"reduction": 10, "normalisation": "residual"})
+    text = " ".join(content(run)["methods"])
+    assert "what is left without its strong components" in text
+    assert "merges and 6 block Krylov passes (1 - cos of the largest angle to the exact subspace at most 2e-09)" in text
+
+
 def test_sentences_that_differ_in_numbers_become_one_with_the_range():
     records = [["Kept 22 of 160 volumes at 0.1 Hz.", "Slices were corrected."], ["Kept 9 of 160 volumes at 0.1 Hz."]]
     assert merge_sentences(records, "scan") == [

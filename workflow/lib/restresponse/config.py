@@ -260,6 +260,11 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
             f"group_ica.n_components: found {ica['n_components']}, more than group_ica.reduction {ica['reduction']}; "
             "expected at most as many components as dimensions kept of each participant"
         )
+    if ica["merge_dimensions"] < 2 * ica["n_components"]:
+        yield (
+            f"group_ica.merge_dimensions: found {ica['merge_dimensions']}, less than twice group_ica.n_components "
+            f"{ica['n_components']}; expected at least {2 * ica['n_components']}, and {4 * ica['n_components']} is well"
+        )
 
     components = config["components"]
     if components["template_labels"] and not components["template"]:

@@ -29,6 +29,7 @@ def audit_run(
     models: Mapping[str, Mapping[str, Any]],
     order: int,
     batches: Mapping[str, Sequence[str]],
+    group_ica: Mapping[str, Any],
     audit: str | Path,
 ) -> None:
     """Audit every classification of a results folder and write the table.
@@ -40,6 +41,7 @@ def audit_run(
     protocols, arms, models : sections of the config
     order : number of components
     batches : batch -> its participants
+    group_ica : `exact_limit` and `passes` of the config
     audit : the table to write, with the columns of `COLUMNS`
 
     Raises
@@ -49,7 +51,7 @@ def audit_run(
     """
     import pandas as pd
 
-    evidence = Evidence(results, batches)
+    evidence = Evidence(results, batches, group_ica)
     tested = read_table(evidence.results / "folds/folds.tsv").groupby("fold")["participant_id"]
     folds = {fold: frozenset(participants) for fold, participants in tested}
     rows = []
