@@ -24,6 +24,7 @@ from restresponse.dataset import read_dataset
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.functional.unwarping import files_of, read_field_map
+from restresponse.locks import locked
 from restresponse.plan import Plan
 from restresponse.resources import memory_of_attempt
 
@@ -92,6 +93,9 @@ def stated(error):
     """An input error as Snakemake shows it: its sentence, no traceback."""
     return WorkflowError(str(error))
 
+
+if workflow.is_main_process and (note := locked(Path.cwd(), sys.argv)):
+    print(note, file=sys.stderr)
 
 try:
     config.update(validate(config, Path.cwd()))

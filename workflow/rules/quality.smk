@@ -97,7 +97,8 @@ rule quality_cohort:
         measures=expand("results/quality/scans/{batch}", batch=BATCHES),
         inclusion="results/quality/inclusion.tsv",
     output:
-        "results/quality/index.html",
+        index="results/quality/index.html",
+        scans="results/quality/scans.html",
     log:
         "results/logs/quality_cohort.log",
     benchmark:
@@ -108,9 +109,12 @@ rule quality_cohort:
         mem_mb=memory(500),
     params:
         batches=SCAN_BATCHES,
-        settings=config["quality"],
-        minimum_dof=LEAST_DOF,
-        title=config["report"]["title"],
+        settings={
+            "settings": config["quality"],
+            "minimum_dof": LEAST_DOF,
+            "report": config["report"],
+            "folders": [config["dataset"]["bids_dir"], config["dataset"]["derivatives"]],
+        },
         code=code_of("quality.pages"),
     script:
         "../scripts/quality_cohort.py"

@@ -22,6 +22,11 @@ _NAMED = (
     ("classifier", "models"),
 )  # maps whose names the user chooses
 
+_TAKEN = {
+    "protocols": {"kernels", "volumes"},
+    "models": {"constant"},
+}  # folders beside theirs, and the classifier that guesses
+
 
 def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str, Any]:
     """Check a configuration and fill in its defaults.
@@ -167,7 +172,7 @@ def _is_known(key: str, part: dict[str, Any]) -> bool:
 def _unknown(path: str, key: str, part: dict[str, Any]) -> str:
     where = f"{path}.{key}" if path else str(key)
     if part.get("patternProperties"):
-        return f"{where}: this name cannot be used; expected a small letter, then small letters, digits and underscores, e.g. {_as_name(str(key))}"
+        return f"{where}: this name cannot be used; expected a small letter, then small letters, digits and underscores, 40 in all at most, e.g. {_as_name(str(key))}"
     known = list(part["properties"])
     near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
     elsewhere = [other for other in _all_keys() if other.rsplit(".", 1)[-1] == key]
@@ -189,7 +194,7 @@ def _all_keys() -> tuple[str, ...]:
 
 def _as_name(text: str) -> str:
     name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in text.lower()).strip("_")
-    return name if name[:1].isalpha() else f"a_{name}".rstrip("_")
+    return (name if name[:1].isalpha() else f"a_{name}").rstrip("_")[:40]
 
 
 def _types(part: dict[str, Any]) -> set[str]:
@@ -245,6 +250,12 @@ def _expected(part: dict[str, Any]) -> str:
 
 def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator[str]:
     """Yield what is wrong between keys, each of which is right by itself."""
+    for section, key in (
+        *(("dataset", key) for key in ("bids_dir", "derivatives")),
+        *(("components", key) for key in ("template", "template_labels")),
+    ):
+        if set("{}<>") & set(config[section][key] or ""):
+            yield f"{section}.{key}: found {config[section][key]!r}; Snakemake fills in what stands in {{}} and <>: rename the folder or file without them"
     yield from _nested_folders(config, working_directory)
     yield from _outcome_contradictions(config)
     yield from unnamed(config)
@@ -322,6 +333,9 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
             f"expected {finest} mm or more, or null"
         )
     models = classifier["models"]
+    for kind, taken in _TAKEN.items():
+        for name in classifier[kind].keys() & taken:
+            yield f"classifier.{kind}.{name}: this name is the workflow's own; choose another"
     if not any(settings["models"] for settings in classifier["arms"].values()):
         yield "classifier.arms: no arm goes to a model; expected at least one name in the list models of an arm"
     for arm, settings in classifier["arms"].items():

@@ -5,7 +5,6 @@ Images and tables are relative links to the files of those stages; descriptions 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from restresponse import __version__
+from restresponse.dataset.sidecars import read_object
+from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_json, write_text
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"  # BIDS' name of nilearn's template, to which `anatomical` normalises
@@ -132,10 +133,9 @@ def _description(sources: _Sources) -> dict[str, Any]:
 def _read_description(path: Path) -> dict[str, Any]:
     """A dataset's description; one that is absent or damaged says nothing."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        return read_object(path)
+    except (OSError, InputError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _export_anatomical(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from restresponse.errors import DamagedFile
 from restresponse.files import digest_of, read_array, read_json, read_table
 from restresponse.group_ica.layout import Layout
 
@@ -74,7 +75,7 @@ class Evidence:
             return Sidecar(path, problem="the sidecar is missing")
         try:
             content = read_json(path)
-        except ValueError as error:
+        except DamagedFile as error:
             return Sidecar(path, problem=f"the sidecar is not readable JSON ({error})")
         lists = [key for key in ("fitted_on", "labels_of") if not isinstance(content.get(key), list)]
         if lists:

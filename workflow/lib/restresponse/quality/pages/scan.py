@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.files import read_json, read_table, writing_folder
+from restresponse.files import read_json, read_table, whole, writing_folder
 from restresponse.images import read_series
 from restresponse.layout import anatomical_files, denoised_files, functional_files
 from restresponse.quality.inclusion import limits_of, reasons_against
@@ -273,5 +273,6 @@ def _exists(path: str | Path | None) -> bool:
 def _load(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel as nib
 
-    image = nib.load(path)
-    return np.asarray(image.dataobj, np.float32), image.affine
+    with whole(path):
+        image = nib.load(path)
+        return np.asarray(image.dataobj, np.float32), image.affine
