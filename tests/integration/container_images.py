@@ -35,7 +35,7 @@ def output_of(*command: str | Path, **variables: str) -> str:
         cwd=ROOT,
         env=os.environ | variables,
         check=False,
-        timeout=1200,
+        timeout=1800,
     )
     assert done.returncode == 0, f"{shlex.join(map(str, command))}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
