@@ -36,8 +36,13 @@ def test_a_truncated_scan_is_recorded_left_out_and_listed_and_the_run_ends_with_
     assert record["reason"] in inclusion.loc[scan, "reason"]
     assert inclusion["included"].sum() == 8
     assert (study / "results/metrics/predictions.tsv").read_text() == before
-    page = (study / "results/report/index.html").read_text()
-    assert scan in page and "cannot be read to its end" in page
+    report, index, named = (
+        study / f"results/{page}.html" for page in ("report/index", "quality/index", "quality/scans")
+    )
+    assert all("cannot be read to its end" in page.read_text() for page in (report, index, named))
+    for number in range(1, 10):  # report.identifiers is false
+        assert f"sub-{number:02d}" not in report.read_text() + index.read_text()
+        assert f"sub-{number:02d}_task-rest" in named.read_text()
     for image in (study / f"results/functional/{scan}").glob("*.nii.gz"):
         assert image.stat().st_size == 0
 
