@@ -31,6 +31,11 @@ def masked_series(path: str | Path, mask: np.ndarray) -> np.ndarray:
 
     Raises `InputError` where the grid is not the mask's.
     """
+    return finite_series(path, mask)[0]
+
+
+def finite_series(path: str | Path, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The series of `masked_series` and which voxels had a value that was not finite, `(n_voxels,)` bool."""
     import nibabel as nib
 
     image = nib.load(path)
@@ -39,8 +44,10 @@ def masked_series(path: str | Path, mask: np.ndarray) -> np.ndarray:
             f"{path} has shape {image.shape}; expected {mask.shape} and time: it was made on another grid, "
             "remove it and run again"
         )
-    data = np.asarray(image.dataobj, dtype=np.float32)[mask].T
-    return np.nan_to_num(np.ascontiguousarray(data), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    data = np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32)[mask].T)
+    # The sum over time is finite only where every value is, and needs no array of the data's size.
+    faulty = ~np.isfinite(data.sum(axis=0, dtype=np.float64))
+    return np.nan_to_num(data, copy=False, nan=0.0, posinf=0.0, neginf=0.0), faulty
 
 
 def included_scans(inclusion: str | Path, scans: Mapping[str, str | Path] | Sequence[str]) -> list[str]:
