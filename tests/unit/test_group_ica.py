@@ -115,6 +115,16 @@ def test_two_runs_that_are_the_same_scan_are_an_error_that_names_them(tmp_path):
         participant_series(runs, mask)
 
 
+def test_voxels_with_values_that_are_no_numbers_are_zero_and_counted(tmp_path):
+    series = np.random.default_rng(0).standard_normal((3, 3, 3, 20)).astype(np.float32)
+    series[0, 0, 0, 4], series[1, 1, 1, 7], series[2, 2, 2] = np.nan, np.inf, 5.0
+    write_image(tmp_path / "run.nii.gz", series, np.eye(4))
+    found, facts = participant_series({"run": tmp_path / "run.nii.gz"}, np.ones((3, 3, 3), bool))
+    assert facts["run"] == {"n_volumes": 20, "n_constant_voxels": 3, "n_not_finite_voxels": 2}
+    assert np.flatnonzero(~found.any(axis=0)).tolist() == [0, 13, 26]
+    assert np.isfinite(found).all()
+
+
 def test_the_sum_of_all_eigenvalues_is_the_number_of_varying_voxels(sources):
     series, n_constant = variance_normalise(cohort(sources)["sub-00"])
     _, eigenvalues = reduce_series(series, 10)

@@ -14,7 +14,7 @@ import numpy as np
 
 from restresponse.errors import InputError
 from restresponse.files import write_array, writing_folder
-from restresponse.images import included_scans, masked_series, read_mask
+from restresponse.images import finite_series, included_scans, read_mask
 from restresponse.provenance import write_sidecar
 
 _BLOCK = 16384  # voxels converted to float64 at a time
@@ -80,7 +80,8 @@ def participant_series(
     Returns
     -------
     series : (n_scans, n_voxels) float32
-    facts : for each scan its `n_volumes` and `n_constant_voxels`
+    facts : for each scan its `n_volumes`, `n_constant_voxels`, and `n_not_finite_voxels` (with a value that is no number),
+        which are among the constant ones
 
     Raises
     ------
@@ -89,7 +90,9 @@ def participant_series(
     """
     runs, facts, seen = [], {}, {}
     for scan, path in paths.items():
-        run, n_constant = variance_normalise(masked_series(path, mask), normalisation)
+        run, not_finite = finite_series(path, mask)
+        run[:, not_finite] = 0.0  # zeros amid a series would be spikes
+        run, n_constant = variance_normalise(run, normalisation)
         digest = hashlib.sha256(run).hexdigest()
         if digest in seen:
             raise InputError(
@@ -98,7 +101,11 @@ def participant_series(
             )
         seen[digest] = scan
         runs.append(run)
-        facts[scan] = {"n_volumes": len(run), "n_constant_voxels": n_constant}
+        facts[scan] = {
+            "n_volumes": len(run),
+            "n_constant_voxels": n_constant,
+            "n_not_finite_voxels": int(not_finite.sum()),
+        }
     return (runs[0] if len(runs) == 1 else np.concatenate(runs)), facts
 
 
