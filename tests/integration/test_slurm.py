@@ -142,9 +142,12 @@ def check_devices(study: Path, jobs: dict[str, slurm_cluster.Job]) -> None:
 def test_in_containers_folds_run_on_different_devices_too_with_the_same_numbers(slurm, study, image):
     folds = FOLDS[:2]
     before = taken_away(study, [f"{fold}/predictions.tsv" for fold in folds])
-    run = Run(study, list(before), "--use-singularity", image=image)
+    run = Run(study, list(before), "--use-singularity", "--slurm-keep-successful-logs", image=image)
     run.end()
+    logs = [
+        path.read_text() for path in (study / ".snakemake" / "slurm_logs" / "rule_classifier_network").rglob("*.log")
+    ]
+    assert len(logs) == 2 and all(f"Activating singularity image {image}" in log for log in logs)
     check_devices(study, {fold: run.jobs(*words_of(fold))[-1] for fold in folds})
     for file, content in before.items():
         assert scores_of((study / file).read_bytes()) == pytest.approx(scores_of(content), abs=1e-5)
-    assert f"Activating apptainer image {image}" in run.output.read_text()
