@@ -6,6 +6,7 @@ Each file is written under a temporary name that is unique to its process, in th
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -49,8 +50,14 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)
-        temporary.rename(path)
+        for attempt in range(5):
+            shutil.rmtree(path, ignore_errors=True)
+            try:
+                temporary.rename(path)
+                break
+            except OSError as error:  # a job that a killed run left behind put its own there in between
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 4:
+                    raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
