@@ -46,7 +46,7 @@ def test_the_whole_folder_has_no_violation_and_declares_the_papers_leaks(tree, t
     declared = table[(table["verdict"] == "leak as declared") & (table["fold"] == FOLD)]
     assert set(declared["participants"]) == {", ".join(tested)}
     ica = declared[(declared["arm"] == "asc") & declared["artefact"].str.contains("group_ica")]
-    assert set(ica["check"]) == {"fitted_on"}
+    assert set(ica["check"]) == {"fitted_on", "path"}
     assert set(table["check"]) >= {"fitted_on", "labels_of", "sources", "recomputed", "predictions"}
 
 

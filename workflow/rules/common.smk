@@ -166,5 +166,6 @@ def all_targets():
         "results/quality/index.html",
         "results/derivatives",
         "results/metrics/audit.tsv",
+        "results/metrics/certificate.json",
         "results/report/index.html",
     ]

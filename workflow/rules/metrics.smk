@@ -72,7 +72,8 @@ rule metrics_audit:
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
     output:
-        "results/metrics/audit.tsv",
+        audit="results/metrics/audit.tsv",
+        certificate="results/metrics/certificate.json",
     log:
         "results/logs/metrics_audit.log",
     benchmark:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from restresponse.classifier.ladder import contradictions as protocol_contradictions
 from restresponse.engines.programs import unnamed
 from restresponse.errors import InputError
 
@@ -344,3 +345,14 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
                 near = difflib.get_close_matches(name, models, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 yield f"classifier.arms.{arm}.models: found {name}; expected names in classifier.models ({', '.join(models)}){hint}"
+    for name, settings in models.items():
+        if (
+            settings["search"] is not None
+            and settings["search"]["trials"] is None
+            and settings["search"]["minutes"] is None
+        ):
+            yield (
+                f"classifier.models.{name}.search: neither trials nor minutes; expected at least one, or the search would "
+                "never end: set search.trials, or search to null"
+            )
+    yield from protocol_contradictions(classifier, config["metrics"]["ladder"])

@@ -14,6 +14,7 @@ import numpy as np
 from restresponse.errors import DamagedFile
 from restresponse.files import digest_of, read_array, read_json, read_table
 from restresponse.group_ica.layout import Layout
+from restresponse.metrics.refits import Refits
 
 _COHORTS = re.compile(r"/(?:group_ica|dual_regression|components|kernels)/(all|rep-\d+_fold-\d+)/")
 _TABLES = re.compile(r"(?:/folds/labels/|labels-)(all|rep-\d+_fold-\d+)(?=[/_.])")
@@ -60,6 +61,7 @@ class Evidence:
         self.eigenvalue_problem = functools.cache(self._eigenvalue_problem)
         self.selection_problem = functools.cache(self._selection_problem)
         self.members_of_table = functools.cache(self._members_of_table)
+        self.refits = Refits(self.results, batches)
         self._digest = functools.cache(digest_of)
 
     def at(self, path: str) -> Path:
@@ -93,7 +95,7 @@ class Evidence:
 
     def cohorts_read(self, path: Path) -> frozenset[str]:
         """The cohorts named in the paths of a sidecar's sources: whose components, maps or kernels it read."""
-        return frozenset(name for source in self.sidecar(path).sources for name in _COHORTS.findall(f"/{source}"))
+        return frozenset(name for source in self.sidecar(path).sources for name in cohorts_in(source))
 
     def tables_read(self, path: Path) -> frozenset[str]:
         """The label tables named there, those behind a selection too."""
@@ -165,3 +167,8 @@ class Evidence:
             return f"{len(recorded)} components are on record; the amplitudes have {len(t)}"
         gap = np.max(np.abs(t - recorded) / np.maximum(np.abs(recorded), 1.0))
         return None if gap < _TOLERANCE else f"the claimed participants' group test gives other t values (by {gap:.2g})"
+
+
+def cohorts_in(path: str | Path) -> frozenset[str]:
+    """The cohorts that a path names."""
+    return frozenset(_COHORTS.findall(f"/{path}"))

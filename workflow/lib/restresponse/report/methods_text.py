@@ -119,9 +119,8 @@ def _model_sentences(
             counts = sorted({facts["n_parameters"] for facts in used.values()})
             text.append(
                 f"Classifier {name} (arms {arms}): a 3D convolutional network, preset {settings['preset']} with "
-                f"{_span(counts)} trainable parameters, trained by Adam (learning rate {settings['learning_rate']:g}, epsilon "
-                f"{settings['epsilon']:g}), dropout {settings['dropout']:g}, batches of {settings['batch_size']}, at most "
-                f"{settings['epochs']} epochs, binary cross-entropy." + chosen
+                f"{_span(counts)} trainable parameters, trained by Adam {_training_words(settings)}, batches of "
+                f"{settings['batch_size']}, binary cross-entropy." + chosen
             )
         else:
             text.append(
@@ -138,6 +137,15 @@ def _group_pca(facts: Mapping[str, Any]) -> str:
     return (
         f"a group PCA of merges and {facts['passes']} block Krylov passes (1 - cos of the largest angle to the exact "
         f"subspace at most {facts['certificate']['subspace']:.0e})"
+    )
+
+
+def _training_words(settings: Mapping[str, Any]) -> str:
+    if settings.get("search"):
+        return "with learning rate, epsilon, dropout and most epochs searched in each fold"
+    return (
+        f"(learning rate {settings['learning_rate']:g}, epsilon {settings['epsilon']:g}), dropout "
+        f"{settings['dropout']:g}, at most {settings['epochs']} epochs"
     )
 
 
