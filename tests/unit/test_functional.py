@@ -23,8 +23,8 @@ from preprocessed_phantom import (  # noqa: F401
 
 from restresponse import grid
 from restresponse.engines import masks, motion, warps
-from restresponse.engines.reading import processing
 from restresponse.engines.distortion import beyond_chance
+from restresponse.engines.reading import processing
 from restresponse.files import read_json, read_table, write_json
 from restresponse.functional.confounds import MOTION
 from restresponse.functional.preprocess import preprocess_scan
