@@ -57,7 +57,7 @@ def test_a_folds_fit_does_not_change_when_its_test_scans_become_noise(study):
     rng = np.random.default_rng(0)
     for participant in folds.loc[folds["fold"] == FOLD, "participant_id"]:
         scan = f"{participant}_task-rest"
-        path = study / f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        [path] = study.glob(f"results/functional/denoised/*/{scan}_space-MNI152_desc-denoised_bold.nii.gz")
         image = nib.load(path)
         inside = np.asarray(image.dataobj).any(axis=-1, keepdims=True)
         noise = rng.standard_normal(image.shape).astype(np.float32) * inside

@@ -37,7 +37,7 @@ def test_one_real_person_goes_to_quality_and_later_stages_say_why_they_cannot_ru
     run_snakemake(tmp_path, "results/quality/inclusion.tsv", config=config)
     row = read_table(tmp_path / "results/quality/inclusion.tsv", text_columns=("scan", "reason")).iloc[0]
     assert row["included"], row["reason"]
-    measures = read_json(tmp_path / f"results/quality/{SCAN}.json")
+    measures = read_json(tmp_path / f"results/quality/scans/batch-01/{SCAN}.json")
     assert measures["overlap"] > 0.85
     assert measures["dof_residual"] >= 20 - 1 - 1 - 6 - measures["n_outliers"]
 

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from restresponse.batches import batches_of, files_of
 from restresponse.classifier.kernel import compute_kernel
 from restresponse.classifier.protocols import config_row, linear_files, linear_views, network_files
 from restresponse.components.selection import group_test, select
@@ -98,6 +99,15 @@ class Cohort:
         return {fold: sorted(order[start :: len(FOLDS)].tolist()) for start, fold in enumerate(FOLDS)}
 
     @property
+    def batches(self) -> dict[str, list[str]]:
+        """Three batches."""
+        return batches_of(self.names, 5)
+
+    def batch_of(self, name: str) -> str:
+        """The batch of a participant."""
+        return next(batch for batch, members in self.batches.items() if name in members)
+
+    @property
     def amplitudes(self) -> np.ndarray:
         """(n, K)."""
         return np.einsum("nkv,kv->nk", self.maps, self.components) / self.components.shape[1]
@@ -139,7 +149,7 @@ class Cohort:
         write_table(root / f"components/{order}/amplitudes.tsv", table)
         write_table(root / f"components/{order}/matches.tsv", pd.DataFrame({"matched": [True] * N_COMPONENTS}))
         for position, name in enumerate(self.names):
-            folder = root / f"dual_regression/{order}/asc"
+            folder = root / f"dual_regression/{order}/asc/{self.batch_of(name)}"
             write_array(folder / f"{name}_maps.npy", self.maps[position])
             courses = pd.DataFrame(self.courses[position], columns=names)
             write_table(folder / f"{name}_timecourses.tsv", courses)
@@ -148,7 +158,7 @@ class Cohort:
             flags = pd.DataFrame({"selected_p-0.1": np.isin(np.arange(N_COMPONENTS), chosen)})
             write_table(root / f"components/{order}/labels-{labels}/components.tsv", flags)
             for position, name in enumerate(self.names):
-                path = root / f"dual_regression/{order}/ssc_labels-{labels}_p-0.1/{name}_maps.npy"
+                path = root / f"dual_regression/{order}/ssc_labels-{labels}_p-0.1/{self.batch_of(name)}/{name}_maps.npy"
                 write_array(path, self.refit(position, chosen).astype(np.float32))
 
     def write_volumes(self, n_volumes: list[int]) -> None:
@@ -156,8 +166,8 @@ class Cohort:
         rng = np.random.default_rng(5)
         for name, count in zip(self.names, n_volumes, strict=True):
             rows = rng.standard_normal((count, int(self.mask.sum()))).astype(np.float32)
-            write_array(f"results/classifier/volumes/{name}.npy", rows)
-            write_json(f"results/classifier/volumes/{name}.json", {"scan": f"{name}_task-rest"})
+            write_array(f"results/classifier/volumes/{self.batch_of(name)}/{name}.npy", rows)
+            write_json(f"results/classifier/volumes/{self.batch_of(name)}/{name}.json", {"scan": f"{name}_task-rest"})
 
     def write_kernels(self, cohorts: tuple[str, ...] = ("all", *FOLDS)) -> None:
         """Write the inner products of each cohort's maps."""
@@ -166,8 +176,7 @@ class Cohort:
             source = f"results/dual_regression/{cohort}/order-{N_COMPONENTS}/asc"
             compute_kernel(
                 mask="results/quality/group_mask.nii.gz",
-                maps=[f"{source}/{name}_maps.npy" for name in self.names],
-                participants=self.names,
+                maps=files_of([f"{source}/{batch}" for batch in self.batches], self.batches, "_maps.npy"),
                 voxel_size=None,
                 gram=f"{folder}/gram.npy",
                 sums=f"{folder}/sums.npy",
@@ -185,7 +194,7 @@ def job_of(cohort: Cohort, kind: str, protocol: str, arm: str, fold: str = FOLDS
     folder = Path(f"results/classifier/{protocol}/{arm}/{wildcards.model}/{fold}")
     common = {
         **config_row(plan, wildcards),
-        "participants": cohort.names,
+        "batches": cohort.batches,
         "fold": fold,
         "seed": 2021,
         "n_inner_folds": 2,
@@ -195,9 +204,9 @@ def job_of(cohort: Cohort, kind: str, protocol: str, arm: str, fold: str = FOLDS
         "sidecar": folder / "model.json",
     }
     if kind == "network":
-        files = network_files(plan, cohort.names, wildcards)
+        files = network_files(plan, list(cohort.batches), wildcards)
         further = {"voxel_size": None, "gpu": 0, "history": folder / "history.tsv", "network": folder / "model.keras"}
     else:
-        files = linear_files(plan, cohort.names, wildcards)
+        files = linear_files(plan, list(cohort.batches), wildcards)
         further = {"views": linear_views(plan, wildcards), "coefficients": folder / "model.npz"}
     return {**common, **files, **further}, folder

@@ -17,16 +17,17 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from restresponse.batches import batches_of, files_of
 from restresponse.classifier.kernel import compute_kernel
 from restresponse.classifier.linear_fold import fit_fold
 from restresponse.classifier.protocols import linear_files, linear_views
 from restresponse.components.tables import measure_components, select_components
-from restresponse.dual_regression import regress_participant, restrict_participant
+from restresponse.dual_regression import regress_batch, restrict_batch
 from restresponse.files import read_json, read_table, write_image, write_json, write_table
 from restresponse.folds import write_folds
 from restresponse.grid import brain_mask, grid
 from restresponse.group_ica.cohort import fit_cohort
-from restresponse.group_ica.group_pca import compute_tile, tiles_of
+from restresponse.group_ica.group_pca import compute_tile
 from restresponse.group_ica.reduction import reduce_participant
 from restresponse.metrics.audit import audit_run
 from restresponse.metrics.collect import collect_predictions
@@ -44,6 +45,11 @@ REASON = "the image is truncated: 1000 of 5000 bytes; expected a whole file: cop
 VOXEL_SIZE, ORDER, N_VOLUMES = 12, 4, 40
 
 
+def batch_of(batches: dict[str, list[str]], participant: str) -> str:
+    """The batch of a participant."""
+    return next(batch for batch, members in batches.items() if participant in members)
+
+
 def scan_of(participant: str) -> str:
     """Name of the participant's one scan."""
     return f"{participant}_task-rest"
@@ -54,7 +60,8 @@ def tiny_config() -> dict[str, Any]:
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     config["functional"]["voxel_size"] = VOXEL_SIZE
     config["folds"]["n_folds"] = 2
-    config["group_ica"] |= {"n_components": ORDER, "reduction": 10, "tile": 5, "restarts": 3}
+    config["batch"] = 5
+    config["group_ica"] |= {"n_components": ORDER, "reduction": 10, "restarts": 3}
     config["quality"] |= {"minimum_dof": 5}
     config["classifier"]["inner_folds"] = 2
     config["classifier"]["arms"] = {
@@ -69,9 +76,9 @@ def tiny_config() -> dict[str, Any]:
 def build(config: dict[str, Any]) -> SimpleNamespace:
     """Write `results/` into the working directory and give what the workflow's rules would be given."""
     plan = Plan.of(config)
-    tree = SimpleNamespace(config=config, plan=plan, members=tiles_of(PARTICIPANTS, config["group_ica"]["tile"]))
+    tree = SimpleNamespace(config=config, plan=plan, batches=batches_of(PARTICIPANTS, config["batch"]))
     write_dataset()
-    write_scans()
+    write_scans(tree.batches)
     labels = Path("results/folds/labels")
     write_folds(
         "results/dataset/labels.tsv",
@@ -82,7 +89,7 @@ def build(config: dict[str, Any]) -> SimpleNamespace:
         repeats=1,
         seed=1,
     )
-    write_components(plan, tree.members)
+    write_components(plan, tree.batches)
     for key in plan.classifications:
         (write_linear if plan.models[key[2]]["kind"] == "linear" else write_network)(plan, config, *key)
     return tree
@@ -123,7 +130,7 @@ def write_dataset() -> None:
     )
 
 
-def write_scans() -> None:
+def write_scans(batches: dict[str, list[str]]) -> None:
     """Masks, denoised images, records, quality measures, and the decisions."""
     brain, (shape, affine) = brain_mask(VOXEL_SIZE), grid(VOXEL_SIZE)
     write_image("results/quality/group_mask.nii.gz", brain, affine)
@@ -134,6 +141,7 @@ def write_scans() -> None:
     for name in PARTICIPANTS:
         scan = scan_of(name)
         folder = Path(f"results/functional/{scan}")
+        cleaned = Path(f"results/functional/denoised/{batch_of(batches, name)}")
         failed = REASON if name == FAILED else None
         status = {"status": "failed" if failed else "done", "reason": failed}
         sentence = "Volumes were realigned to the first by a rigid transform."
@@ -141,7 +149,7 @@ def write_scans() -> None:
         dof = {"n_volumes": N_VOLUMES, "dof_bandpass": 30, "dof_residual": 24, "n_outliers": 1}
         sentence = f"Denoising took out 6 motion parameters, which left 24 of {N_VOLUMES} degrees of freedom."
         write_json(
-            folder / f"{scan}_desc-denoised.json",
+            cleaned / f"{scan}_desc-denoised.json",
             {"scan": scan, **status, "methods": [] if failed else [sentence], **(dof if not failed else {})},
         )
         anatomical = {"status": "done", "reason": None, "methods": ["The T1w image was corrected for bias (N4)."]}
@@ -157,11 +165,11 @@ def write_scans() -> None:
             "overlap": 0.91,
             **dof,
         }
-        path = Path(f"results/quality/{scan}.json")
+        path = Path(f"results/quality/scans/{batch_of(batches, name)}/{scan}.json")
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
-        image = folder / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        image = cleaned / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
         if failed:
             image.write_bytes(b"")
             continue
@@ -182,15 +190,15 @@ def write_scans() -> None:
     )
 
 
-def write_components(plan: Plan, members: dict[str, list[str]]) -> None:
+def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
     """Group ICA, dual regression, measures, selections, refitted maps and kernels of every cohort."""
     mask, inclusion = "results/quality/group_mask.nii.gz", "results/quality/inclusion.tsv"
-    bold, records, reduced = {}, {}, {}
+    bold, reduced = {}, {}
     for name in PARTICIPANTS:
         scan = scan_of(name)
-        bold[name] = {scan: f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
-        records[name] = {scan: f"results/functional/{scan}/{scan}_desc-denoised.json"}
-        reduced[name] = f"results/group_ica/participants/{name}_reduced.npy"
+        cleaned = f"results/functional/denoised/{batch_of(batches, name)}"
+        bold[name] = {scan: f"{cleaned}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
+        reduced[name] = f"results/group_ica/participants/{batch_of(batches, name)}/{name}_reduced.npy"
         reduce_participant(
             bold=bold[name],
             mask=mask,
@@ -200,9 +208,9 @@ def write_components(plan: Plan, members: dict[str, list[str]]) -> None:
             reduced=reduced[name],
             sidecar=reduced[name].replace(".npy", ".json"),
         )
-    tiles = {(a, b): f"results/group_ica/gram/{a}_{b}.npy" for a in members for b in members if a <= b}
+    tiles = {(a, b): f"results/group_ica/gram/{a}_{b}.npy" for a in batches for b in batches if a <= b}
     for (a, b), tile in tiles.items():
-        compute_tile(first=[reduced[p] for p in members[a]], second=[reduced[p] for p in members[b]], tile=tile)
+        compute_tile(first=[reduced[p] for p in batches[a]], second=[reduced[p] for p in batches[b]], tile=tile)
     write_image("template.nii.gz", *_template(mask))
     for cohort in plan.cohorts:
         group = f"results/group_ica/{cohort}/order-{ORDER}/components"
@@ -210,7 +218,7 @@ def write_components(plan: Plan, members: dict[str, list[str]]) -> None:
             cohort=cohort,
             reduced=reduced,
             tiles=tiles,
-            members=members,
+            members=batches,
             folds=None if cohort == "all" else "results/folds/folds.tsv",
             mask=mask,
             n_components=ORDER,
@@ -225,28 +233,25 @@ def write_components(plan: Plan, members: dict[str, list[str]]) -> None:
             sidecar=f"{group}.json",
         )
         folder = f"results/dual_regression/{cohort}/order-{ORDER}"
-        for name in PARTICIPANTS:
-            regress_participant(
-                bold=bold[name],
-                records=records[name],
+        folders = [f"{folder}/asc/{batch}" for batch in batches]
+        for batch, members in batches.items():
+            regress_batch(
+                bold={name: bold[name] for name in members},
+                measures=f"results/quality/scans/{batch}",
                 mask=mask,
                 inclusion=inclusion,
                 components=f"{group}.npy",
                 component_facts=f"{group}.json",
-                participant=name,
                 normalise=True,
-                maps=f"{folder}/asc/{name}_maps.npy",
-                residual=f"{folder}/asc/{name}_residual.npy",
-                time_courses=f"{folder}/asc/{name}_timecourses.tsv",
-                sidecar=f"{folder}/asc/{name}_maps.json",
+                folder=f"{folder}/asc/{batch}",
             )
         measured = f"results/components/{cohort}/order-{ORDER}"
         measure_components(
             components=f"{group}.npy",
             component_facts=f"{group}.json",
             mask=mask,
-            maps={name: f"{folder}/asc/{name}_maps.npy" for name in PARTICIPANTS},
-            time_courses={name: f"{folder}/asc/{name}_timecourses.tsv" for name in PARTICIPANTS},
+            maps=files_of(folders, batches, "_maps.npy"),
+            time_courses=files_of(folders, batches, "_timecourses.tsv"),
             threshold=2,
             match_threshold=0.0,
             template="template.nii.gz",
@@ -257,11 +262,10 @@ def write_components(plan: Plan, members: dict[str, list[str]]) -> None:
             sidecar=f"{measured}/measures.json",
         )
         for labels in plan.cohorts if cohort == "all" else (cohort,):
-            _select(plan, cohort, labels)
+            _select(plan, batches, cohort, labels)
         compute_kernel(
             mask=mask,
-            maps=[f"{folder}/asc/{name}_maps.npy" for name in PARTICIPANTS],
-            participants=PARTICIPANTS,
+            maps=files_of(folders, batches, "_maps.npy"),
             voxel_size=None,
             gram=f"results/classifier/kernels/{cohort}/order-{ORDER}/gram.npy",
             sums=f"results/classifier/kernels/{cohort}/order-{ORDER}/sums.npy",
@@ -280,7 +284,7 @@ def _template(mask: str) -> tuple[np.ndarray, np.ndarray]:
     return labels, image.affine
 
 
-def _select(plan: Plan, cohort: str, labels: str) -> None:
+def _select(plan: Plan, batches: dict[str, list[str]], cohort: str, labels: str) -> None:
     measured = f"results/components/{cohort}/order-{ORDER}"
     select_components(
         amplitudes=f"{measured}/amplitudes.tsv",
@@ -296,30 +300,27 @@ def _select(plan: Plan, cohort: str, labels: str) -> None:
     )
     folder = f"results/dual_regression/{cohort}/order-{ORDER}"
     for threshold in plan.thresholds:
-        for name in PARTICIPANTS:
-            chosen = f"{folder}/ssc_labels-{labels}_p-{threshold}/{name}"
-            restrict_participant(
-                all_maps=f"{folder}/asc/{name}_maps.npy",
-                all_time_courses=f"{folder}/asc/{name}_timecourses.tsv",
-                all_facts=f"{folder}/asc/{name}_maps.json",
+        for batch, members in batches.items():
+            restrict_batch(
+                all_maps=f"{folder}/asc/{batch}",
+                participants=members,
                 components=f"results/group_ica/{cohort}/order-{ORDER}/components.npy",
                 selection=f"{measured}/labels-{labels}/components.tsv",
                 selection_facts=f"{measured}/labels-{labels}/components.json",
                 threshold=threshold,
                 normalise=True,
-                maps=f"{chosen}_maps.npy",
-                time_courses=f"{chosen}_timecourses.tsv",
-                sidecar=f"{chosen}_maps.json",
+                folder=f"{folder}/ssc_labels-{labels}_p-{threshold}/{batch}",
             )
 
 
 def write_linear(plan: Plan, config: dict[str, Any], protocol: str, arm: str, model: str, fold: str) -> None:
     """The linear model's own job."""
+    batches = batches_of(PARTICIPANTS, config["batch"])
     wildcards = SimpleNamespace(protocol=protocol, arm=arm, model=model, fold=fold)
     folder = f"results/classifier/{protocol}/{arm}/{model}/{fold}"
     fit_fold(
-        **linear_files(plan, PARTICIPANTS, wildcards),
-        participants=PARTICIPANTS,
+        **linear_files(plan, list(batches), wildcards),
+        batches=batches,
         fold=fold,
         views=linear_views(plan, wildcards),
         protocol=plan.protocols[protocol],
@@ -357,7 +358,12 @@ def write_network(plan: Plan, config: dict[str, Any], protocol: str, arm: str, m
         fitted_on=[name for name in training if name not in short],
         labels_of=read,
         applied_to=kept,
-        sources=["results/folds/folds.tsv", own, *watched, *maps_of(plan, protocol, arm, fold, training + test)],
+        sources=[
+            "results/folds/folds.tsv",
+            own,
+            *watched,
+            *maps_of(plan, config, protocol, arm, fold, training + test),
+        ],
         parameters={"protocol": plan.protocols[protocol], "arm": plan.arms[arm], "model": plan.models[model]},
         seed=1,
         chosen={"epoch": 12},
@@ -372,13 +378,16 @@ def write_network(plan: Plan, config: dict[str, Any], protocol: str, arm: str, m
     )
 
 
-def maps_of(plan: Plan, protocol: str, arm: str, fold: str, participants: list[str]) -> list[str]:
+def maps_of(
+    plan: Plan, config: dict[str, Any], protocol: str, arm: str, fold: str, participants: list[str]
+) -> list[str]:
     """The maps that a network's job reads."""
     if plan.arms[arm]["input"] == "volumes":
         return []
     labels = f"ssc_labels-{plan.selection_labels(protocol, fold)}_p-0.1" if plan.arms[arm]["select"] else "asc"
     folder = f"results/dual_regression/{plan.cohort(protocol, fold)}/order-{ORDER}/{labels}"
-    return [f"{folder}/{name}_maps.npy" for name in participants]
+    batches = batches_of(PARTICIPANTS, config["batch"])
+    return list(files_of([f"{folder}/{batch}" for batch in batches], batches, "_maps.npy", participants).values())
 
 
 def edit_sidecar(path: str | Path, **changes: Any) -> None:
@@ -407,7 +416,6 @@ def write_metrics(tree: SimpleNamespace) -> None:
     """The tables of stage `metrics`, by its own jobs."""
     plan, metrics = tree.plan, "results/metrics"
     models = ["results/classifier/" + "/".join(key) for key in plan.classifications]
-    scans = [scan_of(name) for name in PARTICIPANTS]
     collect_predictions(
         files={key: f"{model}/predictions.tsv" for key, model in zip(plan.classifications, models, strict=True)},
         folds="results/folds/folds.tsv",
@@ -431,12 +439,12 @@ def write_metrics(tree: SimpleNamespace) -> None:
         participants="results/dataset/participants.tsv",
         labels="results/folds/labels/all.tsv",
         inclusion="results/quality/inclusion.tsv",
-        quality=[f"results/quality/{scan}.json" for scan in scans],
+        quality=[f"results/quality/scans/{batch}" for batch in tree.batches],
         models=[f"{model}/model.json" for model in models],
         reference=f"results/group_ica/all/order-{ORDER}/components.npy",
         networks=f"results/components/all/order-{ORDER}/matches.tsv",
         fold_components=[f"results/group_ica/{fold}/order-{ORDER}/components.npy" for fold in plan.folds],
-        scans=scans,
+        scan_batches={batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()},
         classifications=plan.classifications,
         folds=plan.folds,
         characteristics=["age", "sex", "pain_pre", "hba1c"],
@@ -458,6 +466,7 @@ def audit(tree: SimpleNamespace) -> None:
         arms=plan.arms,
         models=plan.models,
         order=ORDER,
-        members=tree.members,
+        batches=tree.batches,
+        group_ica=tree.config["group_ica"],
         audit="results/metrics/audit.tsv",
     )

@@ -15,6 +15,7 @@ from restresponse.classifier.linear import (
     mean_fold_area,
 )
 from restresponse.classifier.linear_fold import fit_fold
+from restresponse.classifier.protocols import kernel_memory
 from restresponse.classifier.scores import area_under_curve, log_loss
 from restresponse.classifier.selection import Selector
 from restresponse.dual_regression import restriction, spatial_gram
@@ -279,7 +280,7 @@ def test_kernel_of_bad_maps_names_participant_and_component(value, words, tmp_pa
     monkeypatch.chdir(tmp_path)
     cohort = Cohort.of()
     cohort.maps[4, 2] = value
-    path = f"results/dual_regression/all/order-{N_COMPONENTS}/asc/sub-05_maps.npy"
+    path = f"results/dual_regression/all/order-{N_COMPONENTS}/asc/batch-01/sub-05_maps.npy"
     clean = Cohort.of()
     clean.write()
     write_array(path, cohort.maps[4])
@@ -292,7 +293,8 @@ def test_kernel_leaves_out_participants_without_maps(tmp_path, monkeypatch):
     cohort = Cohort.of()
     cohort.write()
     write_array(
-        f"results/dual_regression/all/order-{N_COMPONENTS}/asc/sub-02_maps.npy", np.zeros((0, cohort.maps.shape[2]))
+        f"results/dual_regression/all/order-{N_COMPONENTS}/asc/batch-01/sub-02_maps.npy",
+        np.zeros((0, cohort.maps.shape[2])),
     )
     cohort.write_kernels(("all",))
     folder = f"results/classifier/kernels/all/order-{N_COMPONENTS}"
@@ -304,3 +306,8 @@ def test_kernel_leaves_out_participants_without_maps(tmp_path, monkeypatch):
 def test_channels_without_variation_are_refused():
     with pytest.raises(InputError, match="channel 1 does not vary"):
         Channels(np.ones((1, 3, 3)) * 4, np.full((3, 1), 4.0), 4).scaling(np.arange(3))
+
+
+def test_memory_of_linear_jobs_grows_with_the_square_of_the_maps():
+    assert kernel_memory(43, 30, least=1500) == 1500
+    assert kernel_memory(1000, 30, least=1500) == pytest.approx(2.2 * 7200 / 1.048576, rel=0.01)

@@ -8,7 +8,7 @@ from classifier_cohort import CLEAN, FOLDS, PAPER, VOXNET, Cohort, config, job_o
 
 from restresponse.classifier.architectures import n_parameters
 from restresponse.classifier.inputs import ClassifierGrid, Samples, read_channels
-from restresponse.classifier.network import prepare
+from restresponse.classifier.network import prepare, read_network
 from restresponse.classifier.network_fold import train_fold
 from restresponse.classifier.training import predict, train
 from restresponse.components.selection import group_test, select
@@ -39,9 +39,28 @@ def run(cohort, protocol, arm, **changed):
 
 
 def weights_of(folder):
+    return read_network(folder / "model.keras").get_weights()
+
+
+def test_a_network_file_that_holds_code_or_is_cut_short_is_refused(tmp_path):
     import keras
 
-    return keras.saving.load_model(folder / "model.keras").get_weights()
+    marker = tmp_path / "pwned"
+    path = str(marker)
+    hostile = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: (open(path, "w"), x)[1])])  # noqa: SIM115
+    marker.unlink(missing_ok=True)  # building it ran it
+    hostile.save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match="cannot be loaded as a network without running code"):
+        read_network(tmp_path / "model.keras")
+    assert not marker.exists()
+    whole = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    whole.save(tmp_path / "whole.keras")
+    again = read_network(tmp_path / "whole.keras")
+    assert all(np.array_equal(one, other) for one, other in zip(again.get_weights(), whole.get_weights(), strict=True))
+    content = (tmp_path / "whole.keras").read_bytes()
+    (tmp_path / "whole.keras").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="remove it and run again"):
+        read_network(tmp_path / "whole.keras")
 
 
 def test_samples_are_scaled_by_training_participants_and_zero_outside_the_brain():
@@ -170,7 +189,7 @@ def test_sidecar_counts_parameters_and_says_what_was_not_chosen(clean_run):
     _, _, predictions, facts, weights = clean_run
     assert facts["n_channels"] == len(facts["chosen"]["selected"])
     assert facts["n_parameters"] == n_parameters("voxnet", (27, 27, 27), facts["n_channels"])
-    assert f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-03_timecourses.tsv" in facts["sources"]
+    assert f"results/dual_regression/{FOLDS[0]}/order-4/asc/batch-01/sub-03_timecourses.tsv" in facts["sources"]
     assert not [source for source in facts["sources"] if "/all" in source or "labels-all" in source]
     assert facts["hyperparameters"] == "not exercised; values taken from the config"
     assert predictions["y_score"].between(0, 1).all()
@@ -184,7 +203,10 @@ def test_clean_network_knows_nothing_of_its_test_participants(clean_run, cohort)
     shape = (len(facts["chosen"]["selected"]), cohort.maps.shape[2])
     folder = f"results/dual_regression/{FOLDS[0]}/order-4/ssc_labels-{FOLDS[0]}_p-0.1"
     for index in cohort.tests[FOLDS[0]]:
-        write_array(f"{folder}/{cohort.names[index]}_maps.npy", rng.standard_normal(shape).astype(np.float32))
+        write_array(
+            f"{folder}/{cohort.batch_of(cohort.names[index])}/{cohort.names[index]}_maps.npy",
+            rng.standard_normal(shape).astype(np.float32),
+        )
     _, after, _, place = run(cohort, "clean", "ssc")
     for old, new in zip(weights, weights_of(place), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -243,13 +265,13 @@ def test_participants_with_too_few_volumes_are_left_out_with_the_reason(cohort):
 @pytest.mark.parametrize(("value", "words"), [(np.inf, "not finite"), (0.0, "is constant")])
 def test_bad_maps_name_participant_and_component(value, words, cohort):
     cohort.maps[6, 3] = value
-    write_array(f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-07_maps.npy", cohort.maps[6])
+    write_array(f"results/dual_regression/{FOLDS[0]}/order-4/asc/batch-02/sub-07_maps.npy", cohort.maps[6])
     with pytest.raises(InputError, match=rf"component 4 of sub-07 .*{words}"):
         run(cohort, "clean", "asc")
 
 
 def test_participant_of_the_fold_without_maps_is_an_error(cohort):
-    path = f"results/dual_regression/{FOLDS[0]}/order-4/asc/sub-07_maps.npy"
+    path = f"results/dual_regression/{FOLDS[0]}/order-4/asc/batch-02/sub-07_maps.npy"
     write_array(path, np.zeros((0, cohort.maps.shape[2]), np.float32))
     with pytest.raises(InputError, match="sub-07 is in the fold and has no maps"):
         run(cohort, "clean", "asc")

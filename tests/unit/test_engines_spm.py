@@ -388,10 +388,11 @@ def test_a_program_that_is_not_there_fails_the_job_not_the_scan(tmp_path, comman
     assert not outputs["record"].exists()
 
 
-def test_a_folder_that_matlab_cannot_read_is_refused(tmp_path):
+@pytest.mark.parametrize("name", ["the patients' scans", "$(touch pwned)", "a; touch pwned", "`touch pwned`", "a&b"])
+def test_a_folder_that_matlab_or_the_shell_reads_otherwise_is_refused(tmp_path, name):
     settings = _program(tmp_path / "spm.sh", "exit 0")
-    with pytest.raises(InputError, match="apostrophe"):
-        engine("spm", tmp_path / "the patients' scans", settings)
+    with pytest.raises(InputError, match=r"in its path, which mean something to MATLAB .* or to the shell"):
+        engine("spm", tmp_path / name, settings)
 
 
 def test_the_config_is_refused_without_a_command_and_checked_for_one_that_is_not_found(tmp_path):

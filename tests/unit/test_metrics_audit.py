@@ -6,7 +6,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
-from fabricated_results import ORDER, PARTICIPANTS, audit, edit_sidecar, fresh_copy
+from fabricated_results import ORDER, PARTICIPANTS, audit, batch_of, edit_sidecar, fresh_copy
 
 from restresponse.errors import InputError
 from restresponse.files import digest_of, read_array, read_json, read_table, write_array, write_table
@@ -89,9 +89,12 @@ def leaky_ica(tree, admitted: bool, tested: list[str]) -> None:
     base = ICA.removesuffix(".json")
     fit_cohort(
         cohort=FOLD,
-        reduced={name: f"results/group_ica/participants/{name}_reduced.npy" for name in PARTICIPANTS},
-        tiles={(a, b): f"results/group_ica/gram/{a}_{b}.npy" for a in tree.members for b in tree.members if a <= b},
-        members=tree.members,
+        reduced={
+            name: f"results/group_ica/participants/{batch_of(tree.batches, name)}/{name}_reduced.npy"
+            for name in PARTICIPANTS
+        },
+        tiles={(a, b): f"results/group_ica/gram/{a}_{b}.npy" for a in tree.batches for b in tree.batches if a <= b},
+        members=tree.batches,
         folds="leaky.tsv",
         mask="results/quality/group_mask.nii.gz",
         n_components=ORDER,
@@ -175,7 +178,7 @@ def test_a_leak_that_a_protocol_does_not_declare_is_a_violation_under_it_alone(t
         arms={"asc": {**tree.plan.arms["asc"], "models": [model]}},
     )
     with pytest.raises(InputError, match=rf"classifier/paper/asc/{model}/{FOLD}/model.json: sources: .*cohort all"):
-        audit(SimpleNamespace(plan=plan, members=tree.members))
+        audit(SimpleNamespace(plan=plan, batches=tree.batches, config=tree.config))
     assert set(violations()["protocol"]) == {"paper"}
 
 

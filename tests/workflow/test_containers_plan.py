@@ -40,8 +40,8 @@ def test_anatomical_and_functional_run_in_the_image_of_their_engine(dry_run):
         "functional": {"engine": "fsl"},
         "engines": {"spm": {"command": "run_spm12.sh /opt/mcr script"}},
     }
-    assert pulled(dry_run("results/anatomical/sub-01/sub-01.json", "--use-singularity", **config)) == {"spm"}
-    target = "results/functional/sub-01_task-rest/sub-01_task-rest.json"
+    assert pulled(dry_run("results/anatomical/sub-01", "--use-singularity", **config)) == {"spm"}
+    target = "results/functional/sub-01_task-rest"
     assert pulled(dry_run(target, "--use-singularity", **config)) == {"spm", "fsl"}
 
 
@@ -67,5 +67,5 @@ def test_without_the_flag_no_image_is_asked_for(dry_run):
 
 
 def test_null_runs_a_step_on_the_host(dry_run):
-    target = "results/anatomical/sub-01/sub-01.json"
+    target = "results/anatomical/sub-01"
     assert pulled(dry_run(target, "--use-singularity", containers=dict.fromkeys(IMAGES))) == set()

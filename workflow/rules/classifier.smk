@@ -1,6 +1,7 @@
 # Per protocol, arm, model and fold: choose, train, predict. What a protocol may see is which files its rules are given.
 from restresponse.classifier.protocols import (
     config_row,
+    kernel_memory,
     linear_files,
     linear_views,
     most_volumes,
@@ -12,9 +13,7 @@ from restresponse.classifier.protocols import (
 rule classifier_kernel:
     input:
         mask="results/quality/group_mask.nii.gz",
-        maps=expand(
-            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_maps.npy", participant=PARTICIPANTS
-        ),
+        maps=expand("results/dual_regression/{{cohort}}/order-{{order}}/asc/{batch}", batch=BATCHES),
     output:
         gram="results/classifier/kernels/{cohort}/order-{order}/gram.npy",
         sums="results/classifier/kernels/{cohort}/order-{order}/sums.npy",
@@ -26,9 +25,10 @@ rule classifier_kernel:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(lambda w: kernel_memory(len(PARTICIPANTS), int(w.order), least=4000)),
     params:
-        settings={"participants": PARTICIPANTS, "voxel_size": config["classifier"]["voxel_size"]},
+        batches=BATCHES,
+        voxel_size=config["classifier"]["voxel_size"],
         code=code_of("classifier.kernel"),
     script:
         "../scripts/classifier_kernel.py"
@@ -36,25 +36,21 @@ rule classifier_kernel:
 
 rule classifier_volumes:
     input:
-        bold=lambda w: [
-            f"results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"
-            for scan in SCANS_OF[w.participant]
-        ],
+        preprocessed=of_batch("results/functional/{scan}"),
         inclusion="results/quality/inclusion.tsv",
         mask="results/quality/group_mask.nii.gz",
     output:
-        volumes="results/classifier/volumes/{participant}.npy",
-        record="results/classifier/volumes/{participant}.json",
+        directory("results/classifier/volumes/{batch}"),
     log:
-        "results/logs/classifier_volumes/{participant}.log",
+        "results/logs/classifier_volumes/{batch}.log",
     benchmark:
-        "results/benchmarks/classifier_volumes/{participant}.tsv"
+        "results/benchmarks/classifier_volumes/{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
-        scans=lambda w: SCANS_OF[w.participant],
+        scans=scans_of_batch,
         settings={"n_volumes": most_volumes(PLAN), "voxel_size": config["classifier"]["voxel_size"]},
         code=code_of("classifier.volumes"),
     script:
@@ -63,7 +59,7 @@ rule classifier_volumes:
 
 rule classifier_network:
     input:
-        unpack(lambda w: network_files(PLAN, PARTICIPANTS, w)),
+        unpack(lambda w: network_files(PLAN, list(BATCHES), w)),
     output:
         predictions="results/classifier/{protocol}/{arm}/{model}/{fold}/predictions.tsv",
         history="results/classifier/{protocol}/{arm}/{model}/{fold}/history.tsv",
@@ -78,12 +74,12 @@ rule classifier_network:
     container:
         CONTAINERS["gpu" if config["classifier"]["gpu"] else "python"]
     resources:
-        mem_mb=lambda w: network_memory(config, len(PARTICIPANTS), w),
-        gpu=config["classifier"]["gpu"],
+        mem_mb=memory(lambda w: network_memory(config, len(PARTICIPANTS), w)),
+        gpu=config["classifier"]["gpu"] or None,
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
-            "participants": PARTICIPANTS,
+            "batches": BATCHES,
             "seed": config["seed"],
             "n_inner_folds": config["classifier"]["inner_folds"],
             "voxel_size": config["classifier"]["voxel_size"],
@@ -98,7 +94,7 @@ rule classifier_network:
 
 rule classifier_linear:
     input:
-        unpack(lambda w: linear_files(PLAN, PARTICIPANTS, w)),
+        unpack(lambda w: linear_files(PLAN, list(BATCHES), w)),
     output:
         predictions="results/classifier/{protocol}/{arm}/{model}/{fold}/predictions.tsv",
         coefficients="results/classifier/{protocol}/{arm}/{model}/{fold}/model.npz",
@@ -112,11 +108,11 @@ rule classifier_linear:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(kernel_memory(len(PARTICIPANTS), ORDERS[0], least=1500)),
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
-            "participants": PARTICIPANTS,
+            "batches": BATCHES,
             "seed": config["seed"],
             "n_inner_folds": config["classifier"]["inner_folds"],
             "normalise": config["dual_regression"]["normalise_time_courses"],

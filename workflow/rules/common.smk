@@ -8,6 +8,7 @@ from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 
+from restresponse.batches import batches_of
 from restresponse.classifier.protocols import check_plan
 from restresponse.code import code_of
 from restresponse.config import validate
@@ -23,39 +24,78 @@ from restresponse.dataset import read_dataset
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.functional.unwarping import files_of, read_field_map
-from restresponse.group_ica.group_pca import tiles_of
+from restresponse.locks import locked
 from restresponse.plan import Plan
+from restresponse.resources import memory_of_attempt
+
+
+def scan_row(wildcards):
+    """The row of the scan that the wildcards name."""
+    if wildcards.scan not in SCANS:
+        raise WorkflowError(f"no scan {wildcards.scan}: results/dataset/scans.tsv has the names")
+    return SCANS[wildcards.scan]
 
 
 def of_scan(column):
     """Input function: a column of the scan's row."""
-    return lambda wildcards: SCANS[wildcards.scan][column]
+    return lambda wildcards: scan_row(wildcards)[column]
 
 
 def if_any(*columns):
     """Input function: the values of these columns of the scan's row, without those that hold n/a."""
-    return lambda wildcards: [value for value in map(SCANS[wildcards.scan].get, columns) if value != "n/a"]
+    return lambda wildcards: [value for value in map(scan_row(wildcards).get, columns) if value != "n/a"]
 
 
-def of_anatomical(path):
-    """Input function: a file of the scan's anatomical image; none where the scan was preprocessed elsewhere."""
-    return lambda wildcards: [path.format(anat=anat) for anat in [SCANS[wildcards.scan]["anat"]] if anat != "n/a"]
+def t1w_of(wildcards):
+    """Input function: the T1w image that the wildcards name."""
+    if wildcards.anat not in ANATS:
+        raise WorkflowError(f"no T1w image {wildcards.anat}: results/dataset/scans.tsv has the names")
+    return ANATS[wildcards.anat]
+
+
+def scans_of_batch(wildcards):
+    """Parameter: the scans of each participant of the batch."""
+    return {participant: SCANS_OF[participant] for participant in BATCHES[wildcards.batch]}
+
+
+def of_batch(path):
+    """Input function: a file of each scan of the batch."""
+    return lambda wildcards: [path.format(scan=scan) for scan in SCAN_BATCHES[wildcards.batch]]
+
+
+def anatomicals_of_batch(wildcards):
+    """Parameter: the anatomical image of each scan of the batch that has one."""
+    found = {scan: SCANS[scan]["anat"] for scan in SCAN_BATCHES[wildcards.batch]}
+    return {scan: anat for scan, anat in found.items() if anat != "n/a"}
 
 
 def field_map_files(wildcards):
     """Input function: the images of the scan's field map, if it has one."""
-    return files_of(read_field_map(SCANS[wildcards.scan]["fieldmap"]))
+    return files_of(read_field_map(scan_row(wildcards)["fieldmap"]))
+
+
+def memory(mem_mb):
+    """Resource: a number of MiB, or a function of the wildcards; more of it when a job is tried again."""
+    return lambda wildcards, attempt: memory_of_attempt(mem_mb(wildcards) if callable(mem_mb) else mem_mb, attempt)
 
 
 def one_of(values):
-    """A wildcard's constraint: one of these values and nothing else."""
-    return "|".join(re.escape(str(value)) for value in values) or "(?!)"
+    """A wildcard's constraint: one of these values and nothing else.
+
+    Of many values, any name will do: Snakemake reads the constraint through for each file, and the rules' own lookups refuse
+    a name that does not exist.
+    """
+    listed = "|".join(re.escape(str(value)) for value in values) or "(?!)"
+    return listed if len(listed) < 4000 else "[^/]+"
 
 
 def stated(error):
     """An input error as Snakemake shows it: its sentence, no traceback."""
     return WorkflowError(str(error))
 
+
+if workflow.is_main_process and (note := locked(Path.cwd(), sys.argv)):
+    print(note, file=sys.stderr)
 
 try:
     config.update(validate(config, Path.cwd()))
@@ -89,13 +129,13 @@ FOLDS, COHORTS, ORDERS = PLAN.folds, PLAN.cohorts, PLAN.orders
 LEAST_DOF = max(ORDERS) + 10  # residual degrees of freedom, where quality.minimum_dof names none
 NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear")
 CLASSIFICATIONS = PLAN.classifications
-TILES = tiles_of(PARTICIPANTS, config["group_ica"]["tile"])
+BATCHES = batches_of(PARTICIPANTS, config["batch"])
+SCAN_BATCHES = {batch: [scan for name in members for scan in SCANS_OF[name]] for batch, members in BATCHES.items()}
 
 
 wildcard_constraints:
     scan=one_of(SCANS),
     anat=one_of(ANATS),
-    participant=one_of(PARTICIPANTS),
     fold=one_of(FOLDS),
     cohort=one_of(COHORTS),
     labels=one_of(COHORTS),
@@ -105,8 +145,9 @@ wildcard_constraints:
     arm=one_of(PLAN.arms),
     model=one_of(PLAN.models),
     p=one_of(PLAN.thresholds),
-    tile_a=one_of(TILES),
-    tile_b=one_of(TILES),
+    batch=one_of(BATCHES),
+    batch_a=one_of(BATCHES),
+    batch_b=one_of(BATCHES),
 
 
 def all_targets():
@@ -118,5 +159,12 @@ def all_targets():
         "linear": ("predictions.tsv", "model.npz", "model.json"),
     }
     models = [folder + name for folder, kind in zip(folds, kinds) for name in files[kind]]
-    pages = [f"results/quality/{page}.html" for page in ("index", *SCANS)]
-    return [*models, *pages, "results/derivatives", "results/metrics/audit.tsv", "results/report/index.html"]
+    pages = [f"results/quality/pages/{batch}" for batch in BATCHES]
+    return [
+        *models,
+        *pages,
+        "results/quality/index.html",
+        "results/derivatives",
+        "results/metrics/audit.tsv",
+        "results/report/index.html",
+    ]

@@ -6,13 +6,7 @@ rule components_measure:
         components="results/group_ica/{cohort}/order-{order}/components.npy",
         component_facts="results/group_ica/{cohort}/order-{order}/components.json",
         mask="results/quality/group_mask.nii.gz",
-        maps=expand(
-            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_maps.npy", participant=PARTICIPANTS
-        ),
-        time_courses=expand(
-            "results/dual_regression/{{cohort}}/order-{{order}}/asc/{participant}_timecourses.tsv",
-            participant=PARTICIPANTS,
-        ),
+        maps=expand("results/dual_regression/{{cohort}}/order-{{order}}/asc/{batch}", batch=BATCHES),
         template=[path for path in (config["components"]["template"],) if path],
         template_labels=[path for path in (config["components"]["template_labels"],) if path],
     output:
@@ -27,9 +21,9 @@ rule components_measure:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
-        participants=PARTICIPANTS,
+        batches=BATCHES,
         settings={
             key: config["components"][key] for key in ("threshold", "match_threshold", "template", "template_labels")
         },
@@ -55,7 +49,7 @@ rule components_select:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         thresholds=PLAN.thresholds,
         require_match=config["components"]["require_match"],

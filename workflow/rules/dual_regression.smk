@@ -1,32 +1,27 @@
-# Each participant's time courses and maps of a cohort's components: of all of them, and of the selected ones alone.
+# Each participant's time courses and maps of a cohort's components: of all of them, and of the selected ones alone. One
+# job a batch of participants.
 
 
 rule dual_regression_maps:
     input:
-        bold=lambda w: [
-            f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"
-            for scan in SCANS_OF[w.participant]
-        ],
-        records=lambda w: [f"results/functional/{scan}/{scan}_desc-denoised.json" for scan in SCANS_OF[w.participant]],
+        denoised="results/functional/denoised/{batch}",
+        measures="results/quality/scans/{batch}",
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
         components="results/group_ica/{cohort}/order-{order}/components.npy",
         component_facts="results/group_ica/{cohort}/order-{order}/components.json",
     output:
-        maps="results/dual_regression/{cohort}/order-{order}/asc/{participant}_maps.npy",
-        residual="results/dual_regression/{cohort}/order-{order}/asc/{participant}_residual.npy",
-        time_courses="results/dual_regression/{cohort}/order-{order}/asc/{participant}_timecourses.tsv",
-        sidecar="results/dual_regression/{cohort}/order-{order}/asc/{participant}_maps.json",
+        directory("results/dual_regression/{cohort}/order-{order}/asc/{batch}"),
     log:
-        "results/logs/dual_regression_maps/{cohort}_{order}_{participant}.log",
+        "results/logs/dual_regression_maps/{cohort}_{order}_{batch}.log",
     benchmark:
-        "results/benchmarks/dual_regression_maps/{cohort}_{order}_{participant}.tsv"
+        "results/benchmarks/dual_regression_maps/{cohort}_{order}_{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
-        scans=lambda w: SCANS_OF[w.participant],
+        scans=scans_of_batch,
         normalise=config["dual_regression"]["normalise_time_courses"],
         code=code_of("dual_regression"),
     script:
@@ -35,25 +30,22 @@ rule dual_regression_maps:
 
 rule dual_regression_selected:
     input:
-        all_maps="results/dual_regression/{cohort}/order-{order}/asc/{participant}_maps.npy",
-        all_time_courses="results/dual_regression/{cohort}/order-{order}/asc/{participant}_timecourses.tsv",
-        all_facts="results/dual_regression/{cohort}/order-{order}/asc/{participant}_maps.json",
+        all_maps="results/dual_regression/{cohort}/order-{order}/asc/{batch}",
         components="results/group_ica/{cohort}/order-{order}/components.npy",
         selection="results/components/{cohort}/order-{order}/labels-{labels}/components.tsv",
         selection_facts="results/components/{cohort}/order-{order}/labels-{labels}/components.json",
     output:
-        maps="results/dual_regression/{cohort}/order-{order}/ssc_labels-{labels}_p-{p}/{participant}_maps.npy",
-        time_courses="results/dual_regression/{cohort}/order-{order}/ssc_labels-{labels}_p-{p}/{participant}_timecourses.tsv",
-        sidecar="results/dual_regression/{cohort}/order-{order}/ssc_labels-{labels}_p-{p}/{participant}_maps.json",
+        directory("results/dual_regression/{cohort}/order-{order}/ssc_labels-{labels}_p-{p}/{batch}"),
     log:
-        "results/logs/dual_regression_selected/{cohort}_{order}_{labels}_{p}_{participant}.log",
+        "results/logs/dual_regression_selected/{cohort}_{order}_{labels}_{p}_{batch}.log",
     benchmark:
-        "results/benchmarks/dual_regression_selected/{cohort}_{order}_{labels}_{p}_{participant}.tsv"
+        "results/benchmarks/dual_regression_selected/{cohort}_{order}_{labels}_{p}_{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
+        participants=lambda w: BATCHES[w.batch],
         normalise=config["dual_regression"]["normalise_time_courses"],
         code=code_of("dual_regression"),
     script:

@@ -3,11 +3,10 @@ from restresponse.metrics.chain import Classification, audited_files
 
 AUDITED = audited_files(
     [
-        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {})
+        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {}, BATCHES)
         for key in CLASSIFICATIONS
         for order in ORDERS
-    ],
-    PARTICIPANTS,
+    ]
 )
 
 
@@ -26,7 +25,7 @@ rule metrics_predictions:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         classifications=CLASSIFICATIONS,
         folds=FOLDS,
@@ -48,7 +47,7 @@ rule metrics_scores:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "protocols": PLAN.protocols,
@@ -67,8 +66,9 @@ rule metrics_audit:
     input:
         expand("results/{file}", file=AUDITED),
         expand("results/folds/labels/{labels}.tsv", labels=COHORTS),
-        expand("results/group_ica/participants/{participant}_reduced.npy", participant=PARTICIPANTS),
-        [f"results/group_ica/gram/{a}_{b}.npy" for a in TILES for b in TILES if a <= b],
+        expand("results/group_ica/participants/{batch}", batch=BATCHES),
+        LAYOUT.tile_files,
+        [path for cohort in COHORTS for path in LAYOUT.kept_sidecars(cohort)],
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
     output:
@@ -80,7 +80,7 @@ rule metrics_audit:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "classifications": CLASSIFICATIONS,
@@ -88,7 +88,8 @@ rule metrics_audit:
             "arms": PLAN.arms,
             "models": PLAN.models,
             "order": ORDERS[0],
-            "members": TILES,
+            "batches": BATCHES,
+            "group_ica": {key: config["group_ica"][key] for key in ("exact_limit", "passes")},
         },
         code=code_of("metrics.audit"),
     script:
@@ -100,7 +101,7 @@ rule metrics_tables:
         participants="results/dataset/participants.tsv",
         labels="results/folds/labels/all.tsv",
         inclusion="results/quality/inclusion.tsv",
-        quality=expand("results/quality/{scan}.json", scan=SCANS),
+        quality=expand("results/quality/scans/{batch}", batch=BATCHES),
         models=["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
         reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
         networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
@@ -117,10 +118,10 @@ rule metrics_tables:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
-            "scans": list(SCANS),
+            "scan_batches": SCAN_BATCHES,
             "classifications": CLASSIFICATIONS,
             "folds": FOLDS,
             "characteristics": config["metrics"]["characteristics"],

@@ -11,7 +11,7 @@ rule quality_group_mask:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         voxel_size=config["functional"]["voxel_size"],
         code=code_of("quality.group_mask"),
@@ -19,34 +19,31 @@ rule quality_group_mask:
         "../scripts/quality_group_mask.py"
 
 
-rule quality_scan:
+rule quality_measure:
     input:
-        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
-        own_mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",
-        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
-        record="results/functional/{scan}/{scan}.json",
-        denoised_record="results/functional/{scan}/{scan}_desc-denoised.json",
+        preprocessed=of_batch("results/functional/{scan}"),
+        denoised="results/functional/denoised/{batch}",
         group_mask="results/quality/group_mask.nii.gz",
     output:
-        measures="results/quality/{scan}.json",
+        directory("results/quality/scans/{batch}"),
     log:
-        "results/logs/quality_scan/{scan}.log",
+        "results/logs/quality_measure/{batch}.log",
     benchmark:
-        "results/benchmarks/quality_scan/{scan}.tsv"
+        "results/benchmarks/quality_measure/{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
-        participant=of_scan("participant_id"),
+        scans=scans_of_batch,
         code=code_of("quality.measures"),
     script:
-        "../scripts/quality_scan.py"
+        "../scripts/quality_measure.py"
 
 
 rule quality_inclusion:
     input:
-        measures=expand("results/quality/{scan}.json", scan=SCANS),
+        measures=expand("results/quality/scans/{batch}", batch=BATCHES),
     output:
         inclusion="results/quality/inclusion.tsv",
     log:
@@ -56,8 +53,9 @@ rule quality_inclusion:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
+        batches=SCAN_BATCHES,
         settings=config["quality"],
         minimum_dof=LEAST_DOF,
         set_aside=SET_ASIDE,
@@ -66,45 +64,41 @@ rule quality_inclusion:
         "../scripts/quality_inclusion.py"
 
 
-rule quality_page:
+rule quality_pages:
     input:
-        measures="results/quality/{scan}.json",
-        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
-        own_mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",
-        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
-        record="results/functional/{scan}/{scan}.json",
-        denoised_record="results/functional/{scan}/{scan}_desc-denoised.json",
+        measures="results/quality/scans/{batch}",
+        preprocessed=of_batch("results/functional/{scan}"),
+        denoised="results/functional/denoised/{batch}",
         group_mask="results/quality/group_mask.nii.gz",
-        T1w=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_desc-preproc_T1w.nii.gz"),
-        GM=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_label-GM_probseg.nii.gz"),
-        WM=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_label-WM_probseg.nii.gz"),
-        CSF=of_anatomical("results/anatomical/{anat}/{anat}_space-MNI152_label-CSF_probseg.nii.gz"),
-        anatomical_record=of_anatomical("results/anatomical/{anat}/{anat}.json"),
+        anatomical=lambda w: expand("results/anatomical/{anat}", anat=anatomicals_of_batch(w).values()),
     output:
-        "results/quality/{scan}.html",
+        directory("results/quality/pages/{batch}"),
     log:
-        "results/logs/quality_page/{scan}.log",
+        "results/logs/quality_pages/{batch}.log",
     benchmark:
-        "results/benchmarks/quality_page/{scan}.tsv"
+        "results/benchmarks/quality_pages/{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
-        # the decision is made here again from the same thresholds: a page does not wait for the other scans
+        scans=lambda w: SCAN_BATCHES[w.batch],
+        anatomicals=anatomicals_of_batch,
+        # the decision is made here again from the same thresholds: a page does not wait for the other batches
         settings=config["quality"],
         minimum_dof=LEAST_DOF,
         code=code_of("quality.pages"),
     script:
-        "../scripts/quality_page.py"
+        "../scripts/quality_pages.py"
 
 
 rule quality_cohort:
     input:
-        measures=expand("results/quality/{scan}.json", scan=SCANS),
+        measures=expand("results/quality/scans/{batch}", batch=BATCHES),
         inclusion="results/quality/inclusion.tsv",
     output:
-        "results/quality/index.html",
+        index="results/quality/index.html",
+        scans="results/quality/scans.html",
     log:
         "results/logs/quality_cohort.log",
     benchmark:
@@ -112,11 +106,15 @@ rule quality_cohort:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
-        settings=config["quality"],
-        minimum_dof=LEAST_DOF,
-        title=config["report"]["title"],
+        batches=SCAN_BATCHES,
+        settings={
+            "settings": config["quality"],
+            "minimum_dof": LEAST_DOF,
+            "report": config["report"],
+            "folders": [config["dataset"]["bids_dir"], config["dataset"]["derivatives"]],
+        },
         code=code_of("quality.pages"),
     script:
         "../scripts/quality_cohort.py"

@@ -20,12 +20,12 @@ rule report_page:
         "results/quality/inclusion.tsv",
         "results/quality/group_mask.nii.gz",
         "results/folds/folds.tsv",
-        expand("results/anatomical/{anat}/{anat}.json", anat=ANATS),
-        expand("results/functional/{scan}/{scan}.json", scan=SCANS),
-        expand("results/functional/{scan}/{scan}_desc-denoised.json", scan=SCANS),
-        expand("results/quality/{scan}.json", scan=SCANS),
-        ancient(expand("results/quality/{page}.html", page=["index", *SCANS])),  # linked, not read
-        expand("results/group_ica/participants/{participant}_reduced.json", participant=PARTICIPANTS),
+        expand("results/anatomical/{anat}", anat=ANATS),
+        expand("results/functional/{scan}", scan=SCANS),
+        expand("results/functional/denoised/{batch}", batch=BATCHES),
+        expand("results/quality/scans/{batch}", batch=BATCHES),
+        ancient(["results/quality/index.html", *expand("results/quality/pages/{batch}", batch=BATCHES)]),  # linked, not read
+        expand("results/group_ica/participants/{batch}", batch=BATCHES),
         expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
         expand(
             "results/components/all/order-{order}/labels-all/components.{ending}", order=ORDERS, ending=("tsv", "json")
@@ -40,13 +40,13 @@ rule report_page:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         settings={
             "config": config,
-            "scans": list(SCANS),
+            "scan_batches": SCAN_BATCHES,
             "anatomicals": list(ANATS),
-            "participants": PARTICIPANTS,
+            "batches": BATCHES,
             "classifications": CLASSIFICATIONS,
             "order": ORDERS[0],
             "minimum_dof": LEAST_DOF,

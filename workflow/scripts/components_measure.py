@@ -3,9 +3,10 @@
 from restresponse.adapter import job
 
 with job(snakemake):
+    from restresponse.batches import files_of
     from restresponse.components.tables import measure_components
 
     files = {name: snakemake.input[name] for name in ("components", "component_facts", "mask")}
-    for name in ("maps", "time_courses"):
-        files[name] = dict(zip(snakemake.params.participants, snakemake.input[name], strict=True))
+    for name, ending in (("maps", "_maps.npy"), ("time_courses", "_timecourses.tsv")):
+        files[name] = files_of(snakemake.input.maps, snakemake.params.batches, ending)
     measure_components(**files, **snakemake.params.settings, **snakemake.output)

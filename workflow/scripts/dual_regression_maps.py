@@ -1,16 +1,11 @@
-"""Dual regression of one participant on all components of a cohort."""
+"""Dual regression of a batch of participants on all components of a cohort."""
 
 from restresponse.adapter import job
 
 with job(snakemake):
-    from restresponse.dual_regression import regress_participant
+    from restresponse.dual_regression import regress_batch
+    from restresponse.layout import denoised_images
 
     files = dict(snakemake.input)
-    for name in ("bold", "records"):
-        files[name] = dict(zip(snakemake.params.scans, snakemake.input[name], strict=True))
-    regress_participant(
-        **files,
-        participant=snakemake.wildcards.participant,
-        normalise=snakemake.params.normalise,
-        **snakemake.output,
-    )
+    files["bold"] = denoised_images(files.pop("denoised"), snakemake.params.scans)
+    regress_batch(**files, normalise=snakemake.params.normalise, folder=snakemake.output[0])

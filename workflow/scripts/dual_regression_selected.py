@@ -1,13 +1,14 @@
-"""Dual regression of one participant on the selected components alone."""
+"""Dual regression of a batch of participants on the selected components alone."""
 
 from restresponse.adapter import job
 
 with job(snakemake):
-    from restresponse.dual_regression import restrict_participant
+    from restresponse.dual_regression import restrict_batch
 
-    restrict_participant(
+    restrict_batch(
         **snakemake.input,
+        participants=snakemake.params.participants,
         threshold=float(snakemake.wildcards.p),
         normalise=snakemake.params.normalise,
-        **snakemake.output,
+        folder=snakemake.output[0],
     )

@@ -1,15 +1,16 @@
-"""Reduce the denoised scans of one participant to their leading dimensions."""
+"""Reduce the denoised scans of a batch of participants to their leading dimensions."""
 
 from restresponse.adapter import job
 
 with job(snakemake):
-    from restresponse.group_ica.reduction import reduce_participant
+    from restresponse.group_ica.reduction import reduce_batch
+    from restresponse.layout import denoised_images
 
-    reduce_participant(
-        bold=dict(zip(snakemake.params.scans, snakemake.input.bold, strict=True)),
+    reduce_batch(
+        bold=denoised_images(snakemake.input.denoised, snakemake.params.scans),
         mask=snakemake.input.mask,
         inclusion=snakemake.input.inclusion,
-        participant=snakemake.wildcards.participant,
         n_dimensions=snakemake.params.n_dimensions,
-        **snakemake.output,
+        normalisation=snakemake.params.normalisation,
+        folder=snakemake.output[0],
     )

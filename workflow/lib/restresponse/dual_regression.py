@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_array, read_json, read_table, write_array, write_table
+from restresponse.files import read_array, read_json, read_table, write_array, write_table, writing_folder
 from restresponse.group_ica.reduction import variance_normalise
 from restresponse.images import included_scans, masked_series, read_mask
 from restresponse.provenance import write_sidecar
@@ -118,10 +119,57 @@ def restricted_time_courses(
     return time_courses @ _stage_one_restriction(gram, selected).T
 
 
+def regress_batch(
+    *,
+    bold: Mapping[str, Mapping[str, str | Path]],
+    measures: str | Path,
+    folder: str | Path,
+    **common: Any,
+) -> None:
+    """Dual regression of each participant of `bold` (participant -> scan -> image) on a cohort's components.
+
+    In `folder`: `{participant}_maps.npy`, `_maps.json`, `_residual.npy`, `_timecourses.tsv`. `measures` is the folder of the
+    scans' quality measures; `common` are the further arguments of `regress_participant`.
+    """
+    with writing_folder(folder) as temporary:
+        for participant, images in bold.items():
+            stem = temporary / participant
+            regress_participant(
+                bold=images,
+                measures={scan: f"{measures}/{scan}.json" for scan in images},
+                participant=participant,
+                maps=f"{stem}_maps.npy",
+                residual=f"{stem}_residual.npy",
+                time_courses=f"{stem}_timecourses.tsv",
+                sidecar=f"{stem}_maps.json",
+                **common,
+            )
+
+
+def restrict_batch(*, all_maps: str | Path, participants: Sequence[str], folder: str | Path, **common: Any) -> None:
+    """Dual regression of each participant on the selected components alone, from the folder of the maps on all of them.
+
+    In `folder`: `{participant}_maps.npy`, `_maps.json`, `_timecourses.tsv`. `common` are the further arguments of
+    `restrict_participant`.
+    """
+    with writing_folder(folder) as temporary:
+        for participant in participants:
+            stem, everything = temporary / participant, f"{all_maps}/{participant}"
+            restrict_participant(
+                all_maps=f"{everything}_maps.npy",
+                all_time_courses=f"{everything}_timecourses.tsv",
+                all_facts=f"{everything}_maps.json",
+                maps=f"{stem}_maps.npy",
+                time_courses=f"{stem}_timecourses.tsv",
+                sidecar=f"{stem}_maps.json",
+                **common,
+            )
+
+
 def regress_participant(
     *,
     bold: Mapping[str, str | Path],
-    records: Mapping[str, str | Path],
+    measures: Mapping[str, str | Path],
     mask: str | Path,
     inclusion: str | Path,
     components: str | Path,
@@ -148,7 +196,7 @@ def regress_participant(
         series = runs[0] if len(runs) == 1 else np.concatenate(runs)
         courses = spatial_regression(series, group)
         found, rest = temporal_regression(series, courses, normalise=normalise)
-        dof = int(sum(read_json(records[scan])["dof_residual"] for scan in kept)) - len(group)
+        dof = int(sum(read_json(measures[scan])["dof_residual"] for scan in kept)) - len(group)
     write_array(maps, found)
     write_array(residual, rest)
     _write_time_courses(time_courses, courses, range(1, len(group) + 1))

@@ -6,7 +6,7 @@ maps refitted on a subset, under any scaling and centring, follows from G and fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,17 +44,19 @@ def inner_products(maps: Sequence[np.ndarray], block: int = 8192) -> tuple[np.nd
 def compute_kernel(
     *,
     mask: str | Path,
-    maps: Sequence[str | Path],
-    participants: Sequence[str],
+    maps: Mapping[str, str | Path],
     voxel_size: float | None,
     gram: str | Path,
     sums: str | Path,
     record: str | Path,
 ) -> None:
-    """Write the inner products of a cohort's maps on the classifier's grid; those without an included scan are left out."""
+    """Write the inner products of a cohort's maps on the classifier's grid.
+
+    `maps` are paths by participant, in the order of the rows; participants without an included scan are left out.
+    """
     target = ClassifierGrid.of(mask, voxel_size)
-    found = {name: read_channels(path, name, target) for name, path in zip(participants, maps, strict=True)}
-    kept = [name for name in participants if len(found[name])]
+    found = {name: read_channels(path, name, target) for name, path in maps.items()}
+    kept = [name for name in maps if len(found[name])]
     if not kept:
         raise InputError(
             "no participant has maps; expected at least two: see results/quality/inclusion.tsv for the reasons"
@@ -65,12 +67,12 @@ def compute_kernel(
     write_sidecar(
         record,
         applied_to=kept,
-        sources=[path for name, path in zip(participants, maps, strict=True) if len(found[name])],
+        sources=[maps[name] for name in kept],
         parameters={"voxel_size": voxel_size},
         participants=kept,
         n_channels=totals.shape[1],
         n_voxels=target.n_voxels,
-        left_out=[{"participant_id": name, "reason": "no included scan"} for name in participants if name not in kept],
+        left_out=[{"participant_id": name, "reason": "no included scan"} for name in maps if name not in kept],
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from restresponse.batches import files_of
 from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
 from restresponse.classifier.inner import check_both_classes, seed_of
 from restresponse.classifier.kernel import MapProducts
@@ -27,7 +28,7 @@ def fit_fold(
     gram: Sequence[str | Path],
     sums: Sequence[str | Path],
     records: Sequence[str | Path],
-    participants: Sequence[str],
+    batches: Mapping[str, Sequence[str]],
     fold: str,
     views: Mapping[str, str],
     protocol: Mapping[str, Any],
@@ -45,14 +46,14 @@ def fit_fold(
     amplitudes: Sequence[str | Path] = (),
     matches: Sequence[str | Path] = (),
     components: Sequence[str | Path] = (),
-    time_courses: Sequence[str | Path] = (),
+    all_maps: Sequence[str | Path] = (),
 ) -> None:
     """Fit one fold's logistic ridge and write its predictions, coefficients and sidecar.
 
     Parameters
     ----------
     gram, sums, records, components : one path for each distinct cohort of `views`, in order
-    time_courses : one path for each of `participants` within each cohort, or none
+    all_maps : folders of the maps on all components, one for each of `batches` within each cohort, or none
     selection : one table for each fold of `views`, or none
     views : the cohort of each fold looked at, `fold` first; more than one where the penalty is chosen on reported folds
     protocol, arm, model : rows of the config
@@ -76,13 +77,14 @@ def fit_fold(
     position = {name: index for index, name in enumerate(names)}
     response = known.array(names)
 
-    products = {}
+    products, read = {}, []
     for index, cohort in enumerate(cohorts):
         restrict = None
-        if time_courses:
-            start = index * len(participants)
-            courses = dict(zip(participants, time_courses[start : start + len(participants)], strict=True))
-            restrict = _restrictions(components[index], [courses[name] for name in names], normalise)
+        if all_maps:
+            folders = all_maps[index * len(batches) : (index + 1) * len(batches)]
+            courses = list(files_of(folders, batches, "_timecourses.tsv", names).values())
+            read += courses
+            restrict = _restrictions(components[index], courses, normalise)
         products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
 
     def split_of(view: str, number: int) -> Split:
@@ -136,7 +138,7 @@ def fit_fold(
         applied_to=test,
         sources=[
             *(folds, labels, *watched_labels, *gram, *sums, *records),
-            *(*selection, *amplitudes, *matches, *components, *time_courses),
+            *(*selection, *amplitudes, *matches, *components, *read),
         ],
         parameters={"protocol": protocol, "arm": arm, "model": model, "fold": fold},
         seed=seed,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from restresponse.batches import files_of
 from restresponse.classifier.arms import ArmInput, read_component_arm, read_volume_arm
 from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
 from restresponse.classifier.inner import check_both_classes, inner_folds, seed_of
@@ -29,7 +30,7 @@ def train_fold(
     folds: str | Path,
     labels: str | Path,
     maps: Sequence[str | Path],
-    participants: Sequence[str],
+    batches: Mapping[str, Sequence[str]],
     fold: str,
     protocol: Mapping[str, Any],
     arm: Mapping[str, Any],
@@ -45,15 +46,14 @@ def train_fold(
     network: str | Path,
     sidecar: str | Path,
     watched_labels: Sequence[str | Path] = (),
-    records: Sequence[str | Path] = (),
-    time_courses: Sequence[str | Path] = (),
     all_maps: Sequence[str | Path] = (),
     **tables: Sequence[str | Path],
 ) -> None:
     """Train one fold's network and write its predictions, history, weights and sidecar.
 
-    `maps`, `records`, `time_courses` and `all_maps` have one path for each of `participants` or none; `protocol`, `arm`
-    and `model` are rows of the config; `tables` are those of `read_component_arm`.
+    `maps` are the folders of the arm's maps or volumes, one for each of `batches`; `all_maps` those of the maps on all
+    components, where inner folds refit. `protocol`, `arm` and `model` are rows of the config; `tables` are those of
+    `read_component_arm`.
     """
     import pandas as pd
 
@@ -61,21 +61,16 @@ def train_fold(
     started = time.perf_counter()
     target = ClassifierGrid.of(mask, voxel_size)
     known = Fold.read(fold, folds, labels, watched_labels)
-    by_participant = {
-        name: dict(zip(participants, paths, strict=True))
-        for name, paths in (
-            ("maps", maps),
-            ("records", records),
-            ("time_courses", time_courses),
-            ("all_maps", all_maps),
-        )
-        if paths
-    }
     if arm["input"] == "volumes":
+        by_participant = {"maps": files_of(maps, batches, ".npy"), "records": files_of(maps, batches, ".json")}
         given = read_volume_arm(
             arm["volumes"], known, target, volumes=by_participant["maps"], records=by_participant["records"]
         )
     else:
+        by_participant = {"maps": files_of(maps, batches, "_maps.npy")}
+        if all_maps:
+            by_participant["time_courses"] = files_of(all_maps, batches, "_timecourses.tsv")
+            by_participant["all_maps"] = files_of(all_maps, batches, "_maps.npy")
         given = read_component_arm(
             arm, known, target, normalise=normalise, require_match=require_match, **by_participant, **tables
         )

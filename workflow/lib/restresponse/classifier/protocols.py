@@ -71,6 +71,11 @@ def network_memory(config: Mapping[str, Any], n_participants: int, wildcards: An
     return memory_mb(model["preset"], shape, channels, model["batch_size"], n_participants)
 
 
+def kernel_memory(n_participants: int, n_components: int, least: int) -> int:
+    """Memory in MiB for a job that holds the inner products of all maps twice; `least` for the rest of what it holds."""
+    return max(least, round(2.2 * 8 * (n_participants * n_components) ** 2 / 2**20))
+
+
 def refits(arm: Mapping[str, Any]) -> bool:
     """Whether an arm's channels are maps refitted on the selected components alone."""
     return arm["input"] == "components" and bool(arm.get("select")) and arm["maps"] == "refit"
@@ -82,10 +87,10 @@ def selects_in_inner_folds(protocol: Mapping[str, Any], arm: Mapping[str, Any], 
     return selects and protocol["selection"] == "training" and protocol[choice] == "inner_folds"
 
 
-def network_files(plan: Plan, participants: Sequence[str], wildcards: Any) -> dict[str, Any]:
+def network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
     """Input files of `classifier_network`: no label table but those the protocol allows.
 
-    Lists of one file a participant are in the order of `participants`.
+    Folders of maps and volumes are one for each of `batches`, in that order.
     """
     protocol, arm, fold = plan.protocols[wildcards.protocol], plan.arms[wildcards.arm], wildcards.fold
     files: dict[str, Any] = {
@@ -93,12 +98,10 @@ def network_files(plan: Plan, participants: Sequence[str], wildcards: Any) -> di
         "folds": "results/folds/folds.tsv",
         "labels": f"results/folds/labels/{fold}.tsv",
         "watched_labels": ["results/folds/labels/all.tsv"] if protocol["epoch"] == "reported_folds" else [],
-        "records": [],
         "selection": [],
     }
     if arm["input"] == "volumes":
-        files["maps"] = [f"results/classifier/volumes/{participant}.npy" for participant in participants]
-        files["records"] = [f"results/classifier/volumes/{participant}.json" for participant in participants]
+        files["maps"] = [f"results/classifier/volumes/{batch}" for batch in batches]
         return files
     order, cohort = arm_order(plan), plan.cohort(wildcards.protocol, fold)
     chosen = "asc"
@@ -107,22 +110,19 @@ def network_files(plan: Plan, participants: Sequence[str], wildcards: Any) -> di
         files["selection"] = [f"results/components/{cohort}/order-{order}/labels-{labels}/components.tsv"]
         if refits(arm):
             chosen = f"ssc_labels-{labels}_p-{arm['p']}"
-    files["maps"] = [
-        f"results/dual_regression/{cohort}/order-{order}/{chosen}/{participant}_maps.npy"
-        for participant in participants
-    ]
+    files["maps"] = [f"results/dual_regression/{cohort}/order-{order}/{chosen}/{batch}" for batch in batches]
     if selects_in_inner_folds(protocol, arm, "epoch"):
         files |= _selection_files(cohort, order)
         if refits(arm):
-            files |= _refit_files(cohort, order, participants)
+            files |= _refit_files(cohort, order, batches)
     return files
 
 
-def linear_files(plan: Plan, participants: Sequence[str], wildcards: Any) -> dict[str, Any]:
+def linear_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
     """Input files of `classifier_linear`: kernels of each cohort it needs, tables of each fold it looks at.
 
-    Lists are in the order of `linear_cohorts` or, for `selection`, of `linear_folds`; files a participant follow
-    `participants` within each cohort.
+    Lists are in the order of `linear_cohorts` or, for `selection`, of `linear_folds`; folders of maps follow `batches`
+    within each cohort.
     """
     protocol, arm, fold = plan.protocols[wildcards.protocol], plan.arms[wildcards.arm], wildcards.fold
     order = arm_order(plan)
@@ -145,9 +145,9 @@ def linear_files(plan: Plan, participants: Sequence[str], wildcards: Any) -> dic
         if selects_in_inner_folds(protocol, arm, "hyperparameters"):
             files |= _selection_files(plan.cohort(wildcards.protocol, fold), order)
         if refits(arm):
-            parts = [_refit_files(cohort, order, participants) for cohort in cohorts]
+            parts = [_refit_files(cohort, order, batches) for cohort in cohorts]
             files["components"] = [path for part in parts for path in part["components"]]
-            files["time_courses"] = [path for part in parts for path in part["time_courses"]]
+            files["all_maps"] = [path for part in parts for path in part["all_maps"]]
     return files
 
 
@@ -175,10 +175,8 @@ def _selection_files(cohort: str, order: int) -> dict[str, list[str]]:
     }
 
 
-def _refit_files(cohort: str, order: int, participants: Sequence[str]) -> dict[str, list[str]]:
-    folder = f"results/dual_regression/{cohort}/order-{order}/asc"
+def _refit_files(cohort: str, order: int, batches: Sequence[str]) -> dict[str, list[str]]:
     return {
         "components": [f"results/group_ica/{cohort}/order-{order}/components.npy"],
-        "time_courses": [f"{folder}/{participant}_timecourses.tsv" for participant in participants],
-        "all_maps": [f"{folder}/{participant}_maps.npy" for participant in participants],
+        "all_maps": [f"results/dual_regression/{cohort}/order-{order}/asc/{batch}" for batch in batches],
     }

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restresponse.classifier.inputs import ClassifierGrid
 from restresponse.errors import InputError
-from restresponse.files import write_array
+from restresponse.files import whole, write_array, writing_folder
 from restresponse.images import included_scans
 from restresponse.provenance import write_sidecar
 
 _AT_ONCE = 20  # volumes read together: enough for speed, little memory
+
+
+def extract_batch(*, bold: Mapping[str, Mapping[str, str | Path]], folder: str | Path, **settings: Any) -> None:
+    """Volumes of each participant of `bold` (participant -> scan -> image): `{participant}.npy` and `.json` in `folder`.
+
+    `settings` are the further arguments of `extract_volumes`.
+    """
+    with writing_folder(folder) as temporary:
+        for participant, images in bold.items():
+            extract_volumes(
+                bold=images,
+                participant=participant,
+                volumes=temporary / f"{participant}.npy",
+                record=temporary / f"{participant}.json",
+                **settings,
+            )
 
 
 def extract_volumes(
@@ -35,7 +52,10 @@ def extract_volumes(
     import nibabel as nib
 
     target = ClassifierGrid.of(mask, voxel_size)
-    images = {scan: nib.load(bold[scan], keep_file_open=True) for scan in included_scans(inclusion, list(bold))}
+    images = {}
+    for scan in included_scans(inclusion, list(bold)):
+        with whole(bold[scan]):
+            images[scan] = nib.load(bold[scan], keep_file_open=True)
     lengths = {scan: image.shape[3] for scan, image in images.items()}
     chosen = next(
         (scan for scan in lengths if lengths[scan] >= n_volumes), max(lengths, key=lengths.__getitem__, default=None)
@@ -44,7 +64,8 @@ def extract_volumes(
     rows = np.zeros((kept, target.n_voxels), np.float32)
     for start in range(0, kept, _AT_ONCE):
         stop = min(start + _AT_ONCE, kept)
-        block = np.asarray(images[chosen].dataobj[..., start:stop], np.float32)
+        with whole(bold[chosen]):
+            block = np.asarray(images[chosen].dataobj[..., start:stop], np.float32)
         if block.shape[:3] != target.source_mask.shape:
             raise InputError(
                 f"{bold[chosen]} has shape {block.shape[:3]}; expected {target.source_mask.shape}: it was made on "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import numpy as np
 from restresponse.engines import Engine, EngineFailure, warps
 
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
-_KILLED = ("Return code: -9", "Return code: 137", "bad_alloc")
+_KILLED = ("Return code: -9", "Return code: 137", "Return code: -7", "Return code: 135", "bad_alloc")
+_CRASHED = ("Return code: -11", "Return code: 139", "Return code: -6", "Return code: 134")
 
 
 class InFolder(Engine):
@@ -50,7 +52,9 @@ def failure_of(program: str, said: str, words: str, folder: Path, *, killed: boo
     words : its own last words
     folder : where it wrote
     """
-    if any(mark in said for mark in _KILLED) if killed is None else killed:
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    marks = (*_KILLED, *_CRASHED) if limited else _KILLED  # under a limit of memory a program that gets none may crash
+    if any(mark in said for mark in marks) if killed is None else killed:
         return MemoryError(f"{program} was killed or ran out of memory:\n{said}")
     if shutil.disk_usage(folder).free < _LEAST_DISK:
         return OSError(errno.ENOSPC, f"no space left where {program} writes", str(folder))

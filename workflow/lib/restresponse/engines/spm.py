@@ -50,10 +50,11 @@ class Spm(InFolder):
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(folder, settings)
         self.settings = programs.spm_settings(self.settings)
-        if "'" in str(self.folder):
+        odd = sorted(set(str(self.folder)) & set("'\"`$;&|<>()*?!\\\n"))
+        if odd:
             raise InputError(
-                f"the folder {self.folder} has an apostrophe in its path, which ends a text in MATLAB: run the workflow in "
-                "a folder without one"
+                f"the folder {self.folder} has {' '.join(odd)} in its path, which mean something to MATLAB (an apostrophe ends a text) or to the "
+                "shell that starts it: run the workflow in a folder without them"
             )
         self._release: str | None = None
         self._segmentation: dict[str, Path] = {}

@@ -28,7 +28,8 @@ def audit_run(
     arms: Mapping[str, Mapping[str, Any]],
     models: Mapping[str, Mapping[str, Any]],
     order: int,
-    members: Mapping[str, Sequence[str]],
+    batches: Mapping[str, Sequence[str]],
+    group_ica: Mapping[str, Any],
     audit: str | Path,
 ) -> None:
     """Audit every classification of a results folder and write the table.
@@ -39,7 +40,8 @@ def audit_run(
     classifications : (protocol, arm, model, fold) of each model
     protocols, arms, models : sections of the config
     order : number of components
-    members : Gram tile -> its participants
+    batches : batch -> its participants
+    group_ica : `exact_limit` and `passes` of the config
     audit : the table to write, with the columns of `COLUMNS`
 
     Raises
@@ -49,7 +51,7 @@ def audit_run(
     """
     import pandas as pd
 
-    evidence = Evidence(results, members)
+    evidence = Evidence(results, batches, group_ica)
     tested = read_table(evidence.results / "folds/folds.tsv").groupby("fold")["participant_id"]
     folds = {fold: frozenset(participants) for fold, participants in tested}
     rows = []
@@ -57,7 +59,7 @@ def audit_run(
         if fold not in folds:
             raise InputError(f"{evidence.results}/folds/folds.tsv has no fold {fold}; remove it and run again")
         case = Classification(
-            protocol, arm, model, fold, protocols[protocol], arms[arm], models[model]["kind"], order, folds
+            protocol, arm, model, fold, protocols[protocol], arms[arm], models[model]["kind"], order, folds, batches
         )
         rows += [(protocol, arm, model, fold, *row) for row in audit_one(evidence, case)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -52,6 +52,7 @@ class Classification:
     kind: str
     order: int
     folds: Mapping[str, frozenset[str]]
+    batches: Mapping[str, Sequence[str]]
 
     @property
     def test(self) -> frozenset[str]:
@@ -113,10 +114,15 @@ class Classification:
         """Sidecar of the group test and the selection."""
         return f"components/{self.cohort}/order-{self.order}/labels-{self.selection_labels}/components.json"
 
+    def maps_folder(self, batch: str) -> str:
+        """Folder of the maps of a batch of participants."""
+        name = f"ssc_labels-{self.selection_labels}_p-{self.settings['p']}" if self.refit else "asc"
+        return f"dual_regression/{self.cohort}/order-{self.order}/{name}/{batch}"
+
     def maps(self, participant: str) -> str:
         """Sidecar of a participant's maps."""
-        name = f"ssc_labels-{self.selection_labels}_p-{self.settings['p']}" if self.refit else "asc"
-        return f"dual_regression/{self.cohort}/order-{self.order}/{name}/{participant}_maps.json"
+        batch = next((batch for batch, members in self.batches.items() if participant in members), "no-batch")
+        return f"{self.maps_folder(batch)}/{participant}_maps.json"
 
     @property
     def views(self) -> list[str]:
@@ -191,13 +197,17 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
     )
 
 
-def audited_files(cases: Sequence[Classification], participants: Sequence[str]) -> list[str]:
-    """The sidecars and tables that the audit of `cases` reads, within the results folder: the inputs of its job."""
+def audited_files(cases: Sequence[Classification]) -> list[str]:
+    """What the audit of `cases` reads, within the results folder: sidecars, tables and folders of maps, its job's inputs."""
     files: dict[str, None] = {}
     for case in cases:
         own = [f"{case.folder}/model.json", f"{case.folder}/predictions.tsv", f"folds/labels/{case.fold}.json"]
         if case.components:
-            own += [case.group_ica, *map(case.maps, participants), *([case.kernel] if case.kind == "linear" else [])]
+            own += [
+                case.group_ica,
+                *map(case.maps_folder, case.batches),
+                *([case.kernel] if case.kind == "linear" else []),
+            ]
         if case.select:
             folder = case.measures.removesuffix("measures.json")
             table = case.selection.removesuffix(".json") + ".tsv"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from restresponse.batches import files_of
 from restresponse.metrics.characteristics import write_cohort_table
 from restresponse.metrics.motion import write_motion
 from restresponse.metrics.stability import write_stability
@@ -21,7 +22,7 @@ def write_tables(
     reference: str | Path,
     networks: str | Path,
     fold_components: Sequence[str | Path],
-    scans: Sequence[str],
+    scan_batches: Mapping[str, Sequence[str]],
     classifications: Sequence[tuple[str, str, str, str]],
     folds: Sequence[str],
     characteristics: Sequence[str],
@@ -31,8 +32,8 @@ def write_tables(
     timing: str | Path,
     component_stability: str | Path,
 ) -> None:
-    """Write the four tables; lists of files follow `scans`, `classifications` and `folds`."""
-    measures = dict(zip(scans, quality, strict=True))
+    """Write the four tables; lists of folders and files follow `scan_batches`, `classifications` and `folds`."""
+    measures = files_of(quality, scan_batches, ".json")
     write_cohort_table(
         participants=participants,
         labels=labels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restresponse.batches import files_of
 from restresponse.files import read_array, read_json, read_table, write_text
+from restresponse.identifiers import Identifiers
 from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
 from restresponse.metrics.collect import CONSTANT
 from restresponse.provenance import versions
@@ -32,16 +35,28 @@ class Run:
 
     results: Path
     config: Mapping[str, Any]
-    scans: Sequence[str]
+    scan_batches: Mapping[str, Sequence[str]]
     anatomicals: Sequence[str]
-    participants: Sequence[str]
+    batches: Mapping[str, Sequence[str]]
     classifications: Sequence[tuple[str, str, str, str]]
     order: int
     minimum_dof: int
 
+    @property
+    def scans(self) -> list[str]:
+        """Every scan that was read."""
+        return [scan for scans in self.scan_batches.values() for scan in scans]
+
     def table(self, path: str) -> pandas.DataFrame:
         """A table of the results folder."""
         return read_table(self.results / path, text_columns=_TEXT)
+
+    def identifiers(self) -> Identifiers:
+        """What the page may tell of single people."""
+        tables = (self.table(f"{name}.tsv") for name in ("dataset/participants", "quality/inclusion"))
+        names = {name for table in tables for name in table["participant_id"]}
+        folders = [self.config["dataset"][key] for key in ("bids_dir", "derivatives")]
+        return Identifiers(self.config["report"]["identifiers"], names, folders)
 
     def models(self) -> dict[tuple[str, str, str, str], dict[str, Any]]:
         """Sidecar of each classification's model."""
@@ -57,31 +72,36 @@ def write_page(run: Run, page: str | Path) -> None:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "p": p_value}
-    write_text(page, environment.get_template("page.html.j2").render(content(run)))
+    text = environment.get_template("page.html.j2").render(content(run))
+    run.identifiers().check(text)
+    write_text(page, text)
 
 
 def content(run: Run) -> dict[str, Any]:
-    """Everything the template shows, by section."""
+    """Everything the template shows, by section; without names of people unless the config allows them."""
     import yaml
+
+    identifiers = run.identifiers()
 
     metrics, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
     predictions, audit = run.table("metrics/predictions.tsv"), run.table("metrics/audit.tsv")
     models = run.models()
     protocols = list(run.config["classifier"]["protocols"])
     timing = run.table("metrics/timing.tsv")
-    return {
+    shown = {
+        "identifiers": identifiers.shown,
         "title": run.config["report"]["title"],
         "summary": verdict(metrics, optimism, audit, predictions, run.config["metrics"]["confidence"])
         + motion_warning(run.table("metrics/motion.tsv"), run.config["metrics"]["confidence"]),
         "headline": headline_rows(metrics, optimism, protocols),
         "confidence": f"{run.config['metrics']['confidence']:.0%}",
-        "cohort": cohort(run, predictions),
+        "cohort": cohort(run, predictions, identifiers),
         "quality": quality(run),
         "folds": folds(run, predictions),
         "components": components(run),
         "protocols": [{"name": name, **row} for name, row in run.config["classifier"]["protocols"].items()],
         "training": training_rows(models),
-        "left_out": left_out_rows(models),
+        "left_out": left_out_rows(models, identifiers),
         "metrics": metric_rows(metrics),
         "metric_names": [name.replace("_", " ") for name in METRICS],
         "roc": figures.roc_figure(predictions, metrics),
@@ -93,11 +113,19 @@ def content(run: Run) -> dict[str, Any]:
         "methods": preprocessing_methods(
             [run.results / f"anatomical/{anat}/{anat}.json" for anat in run.anatomicals],
             [run.results / f"functional/{scan}/{scan}.json" for scan in run.scans],
-            [run.results / f"functional/{scan}/{scan}_desc-denoised.json" for scan in run.scans],
+            [
+                run.results / f"functional/denoised/{batch}/{scan}_desc-denoised.json"
+                for batch, scans in run.scan_batches.items()
+                for scan in scans
+            ],
         )
         + analysis_methods(
             read_json(run.results / f"group_ica/all/order-{run.order}/components.json"),
-            [read_json(run.results / f"group_ica/participants/{name}_reduced.json") for name in run.participants],
+            [
+                read_json(run.results / f"group_ica/participants/{batch}/{name}_reduced.json")
+                for batch, members in run.batches.items()
+                for name in members
+            ],
             read_json(run.results / f"components/all/order-{run.order}/labels-all/components.json"),
             models,
             run.config,
@@ -105,11 +133,12 @@ def content(run: Run) -> dict[str, Any]:
         "timing": timing.replace({np.nan: None}).to_dict("records"),
         "versions": versions(),
         "seed": run.config["seed"],
-        "config": yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True),
+        "config": yaml.safe_dump(_plain(identifiers.settings(run.config)), sort_keys=False, allow_unicode=True),
     }
+    return identifiers.without(shown)
 
 
-def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
+def cohort(run: Run, predictions: pandas.DataFrame, identifiers: Identifiers) -> dict[str, Any]:
     """The flow of participants, every scan with its fate, and the table of characteristics."""
     people = run.table("dataset/participants.tsv")
     inclusion = run.table("quality/inclusion.tsv")
@@ -126,6 +155,10 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
         ("with an outcome, classified", tested, sorted((matching & with_used) - tested)),
     ]
     measures = scan_measures(run)
+    names = identifiers.names(
+        {scan: measures.get(scan, {}).get("mean_framewise_displacement") for scan in inclusion["scan"]}
+    )
+    pages = files_of([f"../quality/pages/{batch}" for batch in run.scan_batches], run.scan_batches, ".html")
     rows = []
     for row, kept in zip(inclusion.itertuples(), used, strict=True):
         note = row.reason if isinstance(row.reason, str) else None
@@ -133,25 +166,31 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
             note = "used for group ICA alone: no outcome"
         rows.append(
             {
-                "scan": row.scan,
-                "participant": row.participant_id,
-                "used": bool(kept),
-                "measured": row.scan in measures,
-                "reason": note,
                 **measures.get(row.scan, {}),
+                "scan": names[row.scan],
+                "used": bool(kept),
+                "page": pages.get(row.scan) if identifiers.shown else None,
+                "reason": note,
             }
         )
+    places = {name: place for place, name in enumerate(names.values())}
     return {
-        "flow": [{"step": step, "n": len(group), "lost": lost} for step, group, lost in flow],
-        "scans": rows,
+        "flow": [
+            {"step": step, "n": len(group), "lost": lost if identifiers.shown else [f"{len(lost)}"] * bool(lost)}
+            for step, group, lost in flow
+        ],
+        "scans": sorted(rows, key=lambda row: places[row["scan"]]),
         "n_used": int(used.sum()),
-        "table": run.table("metrics/cohort_table.tsv").replace({np.nan: None}).to_dict("records"),
+        "table": identifiers.levels(
+            run.table("metrics/cohort_table.tsv").replace({np.nan: None}).to_dict("records"), len(tested)
+        ),
     }
 
 
 def scan_measures(run: Run) -> dict[str, dict[str, Any]]:
     """Scan -> its quality measures."""
-    return {scan: read_json(run.results / f"quality/{scan}.json") for scan in run.scans}
+    folders = [run.results / f"quality/scans/{batch}" for batch in run.scan_batches]
+    return {scan: read_json(path) for scan, path in files_of(folders, run.scan_batches, ".json").items()}
 
 
 def quality(run: Run) -> dict[str, Any]:
@@ -320,15 +359,23 @@ def training_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]])
     return rows
 
 
-def left_out_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Participants whom an arm had to leave out, and why."""
+def left_out_rows(
+    models: Mapping[tuple[str, str, str, str], Mapping[str, Any]], identifiers: Identifiers
+) -> list[dict[str, str]]:
+    """Participants whom an arm had to leave out, and why; counted by reason where they are not named."""
     found = {
         (key[1], entry["participant_id"], entry["reason"]): None
         for key, facts in models.items()
         for entry in facts.get("left_out") or []
         if isinstance(entry, dict)
     }
-    return [dict(zip(("arm", "participant", "reason"), row, strict=True)) for row in sorted(found)]
+    if identifiers.shown:
+        return [dict(zip(("arm", "participant", "reason"), row, strict=True)) for row in sorted(found)]
+    counts = Counter((arm, identifiers.without(reason)) for arm, _, reason in found)
+    return [
+        {"arm": arm, "participant": f"{count} participant{'s' if count > 1 else ''}", "reason": reason}
+        for (arm, reason), count in sorted(counts.items())
+    ]
 
 
 def number(value: Any, digits: int = 2) -> str:

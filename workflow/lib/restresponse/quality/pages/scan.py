@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.files import read_json, read_table
+from restresponse.files import read_json, read_table, whole, writing_folder
 from restresponse.images import read_series
+from restresponse.layout import anatomical_files, denoised_files, functional_files
 from restresponse.quality.inclusion import limits_of, reasons_against
 from restresponse.quality.measures import moments, signal_mask
 from restresponse.quality.pages.montage import MAGMA, OUTLINE_UNIT, Montage, window
@@ -20,6 +21,42 @@ if TYPE_CHECKING:
     import pandas
 
 TISSUES = ("GM", "WM", "CSF")
+
+
+def files_by_scan(
+    given: Mapping[str, Any], scans: Sequence[str], anatomicals: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """The files of each scan's page, by the names of `write_scan_page`, from the folders of a batch.
+
+    Parameters
+    ----------
+    given : `measures` and `denoised`, folders; `preprocessed`, a folder for each of `scans`; `anatomical`, one for each of
+        `anatomicals`; `group_mask`
+    scans : of the batch
+    anatomicals : the T1w image of each scan that has one
+    """
+    found = {}
+    for scan, folder in zip(scans, given["preprocessed"], strict=True):
+        files = functional_files(folder, scan)
+        found[scan] = {
+            "measures": f"{given['measures']}/{scan}.json",
+            "own_mask": files["mask"],
+            "denoised_record": denoised_files(given["denoised"], scan)["record"],
+            "group_mask": str(given["group_mask"]),
+            **{name: files[name] for name in ("image", "confounds", "record")},
+        }
+    for (scan, anat), folder in zip(anatomicals.items(), given["anatomical"], strict=True):
+        files = anatomical_files(folder, anat)
+        found[scan] |= {"anatomical_record": files["record"], "T1w": files["T1w_MNI"]}
+        found[scan] |= {name: files[f"{name}_MNI"] for name in TISSUES}
+    return found
+
+
+def write_scan_pages(files: Mapping[str, Mapping[str, str | Path]], folder: str | Path, **settings: Any) -> None:
+    """Write the page of each scan of `files` (scan -> its files, see `write_scan_page`): `{scan}.html` in `folder`."""
+    with writing_folder(folder) as temporary:
+        for scan, own in files.items():
+            write_scan_page(own, temporary / f"{scan}.html", **settings)
 
 
 def write_scan_page(
@@ -236,5 +273,6 @@ def _exists(path: str | Path | None) -> bool:
 def _load(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel as nib
 
-    image = nib.load(path)
-    return np.asarray(image.dataobj, np.float32), image.affine
+    with whole(path):
+        image = nib.load(path)
+        return np.asarray(image.dataobj, np.float32), image.affine
