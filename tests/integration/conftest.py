@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from container_images import apptainer, builder, image  # noqa: F401 (fixtures)
 
 from running import ROOT, TINY, run_snakemake
 
@@ -56,15 +57,3 @@ def tiny_study(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def study(tiny_study: Path, tmp_path: Path) -> Path:
     """A copy of the finished tiny study, times of the files kept."""
     return Path(shutil.copytree(tiny_study, tmp_path / "study", copy_function=shutil.copy2))
-
-
-@pytest.fixture(scope="session")
-def container_image() -> Path:
-    """The image of the Python steps that RESTRESPONSE_TEST_IMAGE names or `make container` made; the test is skipped without."""
-    made = sorted((ROOT / "containers").glob("restresponse-python-*.sif"))
-    named = os.environ.get("RESTRESPONSE_TEST_IMAGE")
-    image = Path(named) if named else made[-1] if made else None
-    if shutil.which("apptainer") is None or image is None or not image.exists():
-        missing = "apptainer" if shutil.which("apptainer") is None else image or "the image that `make container` makes"
-        pytest.skip(f"CONTAINERS NOT RUN: {missing} is not there (RESTRESPONSE_TEST_IMAGE names another image)")
-    return image

@@ -117,6 +117,7 @@ def test_folds_run_on_different_devices_and_what_was_stopped_is_tried_again_alon
         again = jobs[0].number == cancelled.number
         assert [job.state for job in jobs] == ["CANCELLED", "COMPLETED"][not again :]
         assert [job.minutes for job in jobs] == [15, 30][: 1 + again]
+        assert jobs[-1].memory_mb == (1 + again) * jobs[0].memory_mb
     check_devices(study, {fold: jobs[-1] for fold, jobs in tries.items()})
 
     group = run.jobs("linear_classifier_linear")
@@ -138,12 +139,15 @@ def check_devices(study: Path, jobs: dict[str, slurm_cluster.Job]) -> None:
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(held))
 
 
-def test_in_containers_folds_run_on_different_devices_too_with_the_same_numbers(slurm, study, container_image):
+def test_in_containers_folds_run_on_different_devices_too_with_the_same_numbers(slurm, study, image):
     folds = FOLDS[:2]
     before = taken_away(study, [f"{fold}/predictions.tsv" for fold in folds])
-    run = Run(study, list(before), "--use-singularity", image=container_image)
+    run = Run(study, list(before), "--use-singularity", "--slurm-keep-successful-logs", image=image)
     run.end()
+    logs = [
+        path.read_text() for path in (study / ".snakemake" / "slurm_logs" / "rule_classifier_network").rglob("*.log")
+    ]
+    assert len(logs) == 2 and all(f"Activating singularity image {image}" in log for log in logs)
     check_devices(study, {fold: run.jobs(*words_of(fold))[-1] for fold in folds})
     for file, content in before.items():
         assert scores_of((study / file).read_bytes()) == pytest.approx(scores_of(content), abs=1e-5)
-    assert f"Activating apptainer image {container_image}" in run.output.read_text()

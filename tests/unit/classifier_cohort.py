@@ -40,6 +40,7 @@ def config(**classifier):
         "functional": {"voxel_size": 6},
         "folds": {"n_folds": len(FOLDS), "repeats": 1},
         "group_ica": {"n_components": N_COMPONENTS},
+        "metrics": {"ladder": False},
         "classifier": {
             "voxel_size": None,
             "protocols": {"clean": CLEAN, "paper": PAPER, "selection_alone": CLEAN | {"selection": "all"}},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +19,13 @@ import pandas as pd
 import yaml
 
 from restresponse.batches import batches_of, files_of
+from restresponse.classifier.inputs import Samples
 from restresponse.classifier.kernel import compute_kernel
 from restresponse.classifier.linear_fold import fit_fold
 from restresponse.classifier.protocols import linear_files, linear_views
 from restresponse.components.tables import measure_components, select_components
 from restresponse.dual_regression import regress_batch, restrict_batch
-from restresponse.files import read_json, read_table, write_image, write_json, write_table
+from restresponse.files import read_json, read_table, write_array, write_image, write_json, write_table
 from restresponse.folds import write_folds
 from restresponse.grid import brain_mask, grid
 from restresponse.group_ica.cohort import fit_cohort
@@ -181,6 +183,8 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         series = np.zeros((*shape, N_VOLUMES), np.float32)
         series[brain] = values.T
         write_image(image, series, affine, repetition_time=2.6)
+        volumes = Path(f"results/classifier/volumes/{batch_of(batches, name)}/{name}.npy")
+        write_array(volumes, values[: 12 if name == "sub-04" else 20].astype(np.float32))
     decide_inclusion(
         measures,
         "results/quality/inclusion.tsv",
@@ -261,7 +265,8 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
             matches=f"{measured}/matches.tsv",
             sidecar=f"{measured}/measures.json",
         )
-        for labels in plan.cohorts if cohort == "all" else (cohort,):
+        pairs = {(plan.cohort(*key), plan.selection_labels(*key)) for key in product(plan.protocols, plan.folds)}
+        for labels in sorted(labels for name, labels in pairs if name == cohort):
             _select(plan, batches, cohort, labels)
         compute_kernel(
             mask=mask,
@@ -347,7 +352,8 @@ def write_network(plan: Plan, config: dict[str, Any], protocol: str, arm: str, m
     read = sorted({name for path in (own, *watched) for name in read_table(path)["participant_id"]})
     short = ["sub-04"] if arm == "rsp" else []
     kept = [name for name in test if name not in short]
-    rng = np.random.default_rng([len(protocol), len(arm), int(fold[-2:])])
+    nothing_differs = arm == "rsp" and plan.protocols[protocol]["epoch"] == "inner_folds"
+    rng = np.random.default_rng([len("clean" if nothing_differs else protocol), len(arm), int(fold[-2:])])
     gain = {"asc": 1.5, "ssc": 0.8, "rsp": 0.0}[arm] + (0.8 if protocol == "paper" else 0)
     decision = np.array([gain * (2 * (name in RESPONDERS) - 1) for name in kept]) + rng.normal(size=len(kept))
     write_table(
@@ -369,6 +375,7 @@ def write_network(plan: Plan, config: dict[str, Any], protocol: str, arm: str, m
         chosen={"epoch": 12},
         hyperparameters="not exercised; values taken from the config",
         inner_folds=[],
+        scaling=scaling_of(plan, config, protocol, arm, fold, [name for name in training if name not in short]),
         left_out=[{"participant_id": name, "reason": "12 volumes, the arm takes 20"} for name in short],
         n_parameters=1404641,
         seconds=90.0,
@@ -388,6 +395,20 @@ def maps_of(
     folder = f"results/dual_regression/{plan.cohort(protocol, fold)}/order-{ORDER}/{labels}"
     batches = batches_of(PARTICIPANTS, config["batch"])
     return list(files_of([f"{folder}/{batch}" for batch in batches], batches, "_maps.npy", participants).values())
+
+
+def scaling_of(
+    plan: Plan, config: dict[str, Any], protocol: str, arm: str, fold: str, participants: list[str]
+) -> dict[str, np.ndarray]:
+    """The scaling of a network's input, fitted on `participants`."""
+    paths = dict(zip(participants, maps_of(plan, config, protocol, arm, fold, participants), strict=False))
+    batches = batches_of(PARTICIPANTS, config["batch"])
+    if not paths:
+        folder = "results/classifier/volumes"
+        paths = {name: f"{folder}/{batch_of(batches, name)}/{name}.npy" for name in participants}
+    mask = brain_mask(VOXEL_SIZE)
+    samples = Samples({name: np.load(path) for name, path in paths.items()}, mask, participants)
+    return {"mean": samples.scaling.mean, "deviation": samples.scaling.deviation}
 
 
 def edit_sidecar(path: str | Path, **changes: Any) -> None:
@@ -467,5 +488,7 @@ def audit(tree: SimpleNamespace) -> None:
         models=plan.models,
         order=ORDER,
         batches=tree.batches,
+        group_ica=tree.config["group_ica"],
         audit="results/metrics/audit.tsv",
+        certificate="results/metrics/certificate.json",
     )

@@ -1,6 +1,7 @@
 """Linear models on the kernel: exact algebra, choices that never see the held-out, planted and absent signal."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from classifier_cohort import FOLDS, N_COMPONENTS, Cohort, job_of
 
@@ -15,6 +16,7 @@ from restresponse.classifier.linear import (
     mean_fold_area,
 )
 from restresponse.classifier.linear_fold import fit_fold
+from restresponse.classifier.protocols import kernel_memory
 from restresponse.classifier.scores import area_under_curve, log_loss
 from restresponse.classifier.selection import Selector
 from restresponse.dual_regression import restriction, spatial_gram
@@ -221,14 +223,16 @@ def test_paper_job_chooses_its_penalty_on_the_reported_folds(tmp_path, monkeypat
         arguments, folder = job_of(cohort, "linear", "paper", "ssc", fold)
         fit_fold(**arguments)
         facts = read_json(folder / "model.json")
-        chosen.append((facts["chosen"], facts["search"]))
+        chosen.append((facts["chosen"], facts["tuning"]))
         assert set(facts["labels_of"]) == set(cohort.names)
         assert not set(facts["fitted_on"]) & set(facts["applied_to"])
     assert chosen[0][0] == chosen[1][0] == chosen[2][0]
-    for rows in zip(*(search for _, search in chosen), strict=True):
-        assert rows[0]["auc"] == pytest.approx(rows[1]["auc"]) and rows[0]["auc"] == pytest.approx(rows[2]["auc"])
+    for rows in zip(*(tuning["trials"] for _, tuning in chosen), strict=True):
+        assert rows[0]["value"] == pytest.approx(rows[1]["value"]) and rows[0]["value"] == pytest.approx(
+            rows[2]["value"]
+        )
     # The reported choice is the best mean fold AUC of the final models themselves.
-    best = max(row["auc"] for row in chosen[0][1])
+    best = max(1 - row["value"] for row in chosen[0][1]["trials"])
     reported = [read_table(f"results/classifier/paper/ssc/linear/{fold}/predictions.tsv") for fold in FOLDS]
     truth = dict(zip(cohort.names, cohort.response, strict=True))
     areas = [
@@ -305,3 +309,28 @@ def test_kernel_leaves_out_participants_without_maps(tmp_path, monkeypatch):
 def test_channels_without_variation_are_refused():
     with pytest.raises(InputError, match="channel 1 does not vary"):
         Channels(np.ones((1, 3, 3)) * 4, np.full((3, 1), 4.0), 4).scaling(np.arange(3))
+
+
+def test_memory_of_linear_jobs_grows_with_the_square_of_the_maps():
+    assert kernel_memory(43, 30, least=1500) == 1500
+    assert kernel_memory(1000, 30, least=1500) == pytest.approx(2.2 * 7200 / 1.048576, rel=0.01)
+
+
+def test_a_search_of_the_whole_grid_chooses_the_penalty_that_trying_all_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cohort = Cohort.of(effect=0.4)
+    cohort.write()
+    cohort.write_kernels((FOLDS[0],))
+    arguments, folder = job_of(cohort, "linear", "clean", "ssc")
+    fit_fold(**arguments)
+    whole, plain = read_json(folder / "model.json"), read_table(folder / "predictions.tsv")
+    assert whole["tuning"]["share"] == 1 and whole["tuning"]["n_grid"] == 4
+    fit_fold(**{**arguments, "model": {**arguments["model"], "search": {"trials": 10, "minutes": None}}})
+    searched = read_json(folder / "model.json")
+    assert searched["tuning"]["share"] == 1 and len(searched["tuning"]["trials"]) == 4
+    assert searched["chosen"] == whole["chosen"]
+    pd.testing.assert_frame_equal(read_table(folder / "predictions.tsv"), plain)
+    fit_fold(**{**arguments, "model": {**arguments["model"], "search": {"trials": 2, "minutes": None}}})
+    short = read_json(folder / "model.json")["tuning"]
+    assert len(short["trials"]) == 2 and short["share"] == 0.5
+    assert not list(folder.glob("search.journal*"))  # of no use once the fold is written

@@ -66,11 +66,12 @@ def test_every_key_has_a_description_and_every_number_a_unit():
         "rating",
         "dice",
         "correlation",
+        " min ",
     )
     for path, part in parts_of(schema()):
         if "$ref" not in part:
             assert part.get("description"), f"{path} has no description"
-            assert part["type"] == "object" if "properties" in part else "default" in part, f"{path} has no default"
+            assert "object" in part["type"] if "properties" in part else "default" in part, f"{path} has no default"
         if {"number", "integer"} & set(part.get("type", [])) or part.get("type") in ("number", "integer"):
             assert any(unit in f" {part['description'].lower()} " for unit in units), (
                 f"{path}: {part['description']} names no unit"
@@ -166,6 +167,7 @@ def test_a_name_set_to_null_is_left_out(config, tmp_path):
         ("classifier.models.voxnet.dropout", 1, "expected a number, at least 0, below 1"),
         ("classifier.arms.asc.models", ["linear", "linear"], "no item twice"),
         ("classifier.protocols.clean.group_ica", "everyone", "expected training or all"),
+        ("classifier.models.voxnet.search", {"trials": 0}, "search.trials: found 0; expected"),
         ("functional.denoising.motion_parameters", 5, "expected 0 or 6 or 12 or 24"),
         ("anatomical.engine", "ants", "anatomical.engine: found 'ants'"),
         ("dataset.outcome.threshold", 0, "expected a number, above 0, at most 100"),
@@ -219,6 +221,13 @@ def test_all_problems_are_told_at_once_and_each_once(tmp_path):
         ({"components.template": "nowhere.nii"}, "components.template: no file"),
         ({"dataset.outcome.responder_values": [1, "0"]}, "0 in both responder_values and nonresponder_values"),
         ({"dataset.outcome.pain_after": "pain_pre"}, "are the same column, pain_pre"),
+        ({"classifier.models.voxnet.search": {}}, "voxnet.search: neither trials nor minutes; expected at least one"),
+        ({"classifier.protocols.clean.selection": "all"}, "give a protocol with L2 another name"),
+        ({"metrics.ladder": True, "classifier.protocols.clean": None}, "a rung is the difference from it"),
+        (
+            {"classifier.protocols.clean_but_epoch": {"group_ica": "all"}},
+            "clean_but_epoch: found group_ica: all; expected epoch: reported_folds and nothing else open",
+        ),
     ],
 )
 def test_keys_that_contradict_each_other(config, tmp_path, changes, said):

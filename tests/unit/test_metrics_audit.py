@@ -46,7 +46,7 @@ def test_the_whole_folder_has_no_violation_and_declares_the_papers_leaks(tree, t
     declared = table[(table["verdict"] == "leak as declared") & (table["fold"] == FOLD)]
     assert set(declared["participants"]) == {", ".join(tested)}
     ica = declared[(declared["arm"] == "asc") & declared["artefact"].str.contains("group_ica")]
-    assert set(ica["check"]) == {"fitted_on"}
+    assert set(ica["check"]) == {"fitted_on", "path"}
     assert set(table["check"]) >= {"fitted_on", "labels_of", "sources", "recomputed", "predictions"}
 
 
@@ -178,7 +178,7 @@ def test_a_leak_that_a_protocol_does_not_declare_is_a_violation_under_it_alone(t
         arms={"asc": {**tree.plan.arms["asc"], "models": [model]}},
     )
     with pytest.raises(InputError, match=rf"classifier/paper/asc/{model}/{FOLD}/model.json: sources: .*cohort all"):
-        audit(SimpleNamespace(plan=plan, batches=tree.batches))
+        audit(SimpleNamespace(plan=plan, batches=tree.batches, config=tree.config))
     assert set(violations()["protocol"]) == {"paper"}
 
 

@@ -88,7 +88,7 @@ def test_the_library_never_imports_snakemake_and_never_pickles():
 
 
 def test_heavy_libraries_are_imported_only_inside_the_functions_that_need_them():
-    heavy = {"tensorflow", "keras", "sklearn", "nilearn", "nipype", "matplotlib", "picsl_greedy"}
+    heavy = {"tensorflow", "keras", "optuna", "sklearn", "nilearn", "nipype", "matplotlib", "picsl_greedy"}
     for path in MODULES:
         for node in ast.parse(path.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

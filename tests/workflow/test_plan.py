@@ -26,6 +26,7 @@ def plan(tmp_path_factory):
                 "folds": {"n_folds": 2},
                 "functional": {"voxel_size": 4},
                 "classifier": {"inner_folds": 2},
+                "metrics": {"ladder": True},
             }
         )
     )
@@ -68,6 +69,72 @@ def test_the_papers_protocol_reads_the_ica_of_everyone(plan):
     paper = [job for job in plan if any(path.startswith("results/classifier/paper/asc/") for path in job["output"])]
     assert paper
     assert all(any("dual_regression/all/" in path or "kernels/all/" in path for path in job["input"]) for job in paper)
+
+
+@pytest.mark.parametrize(
+    ("leak", "further"),
+    [
+        ("group_ica", r"/all/order-"),
+        ("selection", r"labels-all"),
+        ("hyperparameters", r"folds/labels/all\.tsv|rep-1_fold-"),
+        ("epoch", r"folds/labels/all\.tsv"),
+    ],
+)
+def test_a_rung_of_the_ladder_reads_what_the_clean_fold_reads_and_what_its_one_leak_lets_in(plan, leak, further):
+    jobs = {job["output"][0]: job for job in plan if job["rule"] in ("classifier_network", "classifier_linear")}
+    rungs = {path: job for path, job in jobs.items() if f"/clean_but_{leak}/" in path}
+    assert rungs
+    for path, job in rungs.items():
+        clean = set(jobs[path.replace(f"clean_but_{leak}", "clean")]["input"])
+        more = set(job["input"]) - clean
+        assert more and all(re.search(further, name) for name in more), more
+        assert f"results/folds/labels/{FOLD.search(path)[0]}.tsv" in job["input"]  # trained on the same participants
+
+
+def test_a_rung_is_run_where_its_leak_can_act_and_nowhere_else(plan):
+    outputs = [path for job in plan for path in job["output"] if path.endswith("model.json")]
+    found = {tuple(path.split("/")[2:5]) for path in outputs if "/clean_but_" in path}
+    assert found == {
+        *(("clean_but_group_ica", arm, model) for arm in ("asc", "ssc") for model in ("voxnet", "linear")),
+        *(("clean_but_selection", "ssc", model) for model in ("voxnet", "linear")),
+        *(("clean_but_hyperparameters", arm, "linear") for arm in ("asc", "ssc")),
+        *(("clean_but_epoch", arm, "voxnet") for arm in ("asc", "ssc", "rsp")),
+    }
+
+
+def test_a_searched_network_on_volumes_inherits_where_the_protocol_says_so_and_the_ladder_has_that_rung(tmp_path):
+    write_bids_tree(tmp_path / "bids")
+    config = tmp_path / "config.yaml"
+    settings = {
+        "dataset": {"bids_dir": "bids"},
+        "folds": {"n_folds": 2},
+        "functional": {"voxel_size": 4},
+        "classifier": {"inner_folds": 2, "models": {"voxnet": {"search": {"trials": 3}}}},
+        "metrics": {"ladder": True},
+    }
+    config.write_text(yaml.safe_dump(settings))
+    done = run_snakemake(tmp_path, "--dry-run", "--forceall", config=config)
+    jobs = {job["output"][0]: job["input"] for job in jobs_of(done.stdout) if job["rule"] == "classifier_network"}
+    sources = {
+        tuple(path.split("/")[2:4]): [
+            name.split("/")[2:4] for name in inputs if name.endswith("voxnet/rep-1_fold-01/model.json")
+        ]
+        for path, inputs in jobs.items()
+        if "rep-1_fold-01" in path
+    }
+    inheriting = {key: found[0] for key, found in sources.items() if found}
+    assert inheriting == {
+        ("paper", "rsp"): ["paper", "asc"],
+        ("paper_nested", "rsp"): ["paper_nested", "asc"],
+        ("clean_but_inherited", "rsp"): ["clean", "asc"],
+    }
+    watching = {
+        key[0]
+        for key in sources
+        if "results/folds/labels/all.tsv"
+        in jobs[f"results/classifier/{key[0]}/{key[1]}/voxnet/rep-1_fold-01/predictions.tsv"]
+    }
+    assert watching == {"paper", "clean_but_hyperparameters", "clean_but_epoch"}
 
 
 def test_no_stage_before_folds_reads_what_only_later_stages_may_know(plan):
@@ -150,3 +217,24 @@ def test_a_scans_field_map_is_read_by_its_own_job_alone_and_its_absence_stops_wh
     refused = run_snakemake(tmp_path, "--dry-run", config=config, check=False)
     assert refused.returncode != 0
     assert "functional.unwarp is fieldmap and there is no field map" in refused.stdout
+
+
+def test_above_the_limit_a_folds_merges_and_passes_read_none_of_another_cohort(tmp_path):
+    write_bids_tree(tmp_path / "bids")
+    config = tmp_path / "config.yaml"
+    ica = {"exact_limit": 3, "passes": 2}
+    config.write_text(
+        yaml.safe_dump({"dataset": {"bids_dir": "bids"}, "folds": {"n_folds": 2}, "batch": 2, "group_ica": ica})
+    )
+    target = "results/group_ica/rep-1_fold-01/order-30/components.npy"
+    done = run_snakemake(tmp_path, "--dry-run", "--forceall", target, config=config)
+    fitted = [job for job in jobs_of(done.stdout) if "results/group_ica/rep-1_fold-01/" in job["output"][0]]
+    # Four batches of two, none of which fit into one part: four merges, a start, two passes of four parts and a sum.
+    assert len(fitted) == 4 + 1 + 2 * (4 + 1) + 1
+    for job in fitted:
+        for path in job["input"]:
+            own = path.startswith("results/group_ica/rep-1_fold-01/")
+            assert (
+                own or path.startswith("results/group_ica/participants/") or "/quality/" in path or "/folds.tsv" in path
+            )
+    assert not [job for job in jobs_of(done.stdout) if job["rule"] == "group_ica_gram"]

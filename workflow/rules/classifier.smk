@@ -1,6 +1,7 @@
 # Per protocol, arm, model and fold: choose, train, predict. What a protocol may see is which files its rules are given.
 from restresponse.classifier.protocols import (
     config_row,
+    kernel_memory,
     linear_files,
     linear_views,
     most_volumes,
@@ -24,7 +25,7 @@ rule classifier_kernel:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(4000),
+        mem_mb=memory(lambda w: kernel_memory(len(PARTICIPANTS), int(w.order), least=4000)),
     params:
         batches=BATCHES,
         voxel_size=config["classifier"]["voxel_size"],
@@ -107,7 +108,7 @@ rule classifier_linear:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(1500),
+        mem_mb=memory(kernel_memory(len(PARTICIPANTS), ORDERS[0], least=1500)),
     params:
         row=lambda w: config_row(PLAN, w),
         settings={

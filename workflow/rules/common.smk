@@ -131,7 +131,6 @@ NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear"
 CLASSIFICATIONS = PLAN.classifications
 BATCHES = batches_of(PARTICIPANTS, config["batch"])
 SCAN_BATCHES = {batch: [scan for name in members for scan in SCANS_OF[name]] for batch, members in BATCHES.items()}
-TILES = [(a, b) for a in BATCHES for b in BATCHES if a <= b]  # of the Gram matrix
 
 
 wildcard_constraints:
@@ -167,5 +166,6 @@ def all_targets():
         "results/quality/index.html",
         "results/derivatives",
         "results/metrics/audit.tsv",
+        "results/metrics/certificate.json",
         "results/report/index.html",
     ]

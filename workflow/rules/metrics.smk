@@ -67,11 +67,13 @@ rule metrics_audit:
         expand("results/{file}", file=AUDITED),
         expand("results/folds/labels/{labels}.tsv", labels=COHORTS),
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
-        [f"results/group_ica/gram/{a}_{b}.npy" for a, b in TILES],
+        LAYOUT.tile_files,
+        [path for cohort in COHORTS for path in LAYOUT.kept_sidecars(cohort)],
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
     output:
-        "results/metrics/audit.tsv",
+        audit="results/metrics/audit.tsv",
+        certificate="results/metrics/certificate.json",
     log:
         "results/logs/metrics_audit.log",
     benchmark:
@@ -88,6 +90,7 @@ rule metrics_audit:
             "models": PLAN.models,
             "order": ORDERS[0],
             "batches": BATCHES,
+            "group_ica": {key: config["group_ica"][key] for key in ("exact_limit", "passes")},
         },
         code=code_of("metrics.audit"),
     script:

@@ -16,6 +16,7 @@ rule report_page:
                 "component_stability",
             ),
         ),
+        "results/metrics/certificate.json",
         "results/dataset/participants.tsv",
         "results/quality/inclusion.tsv",
         "results/quality/group_mask.nii.gz",

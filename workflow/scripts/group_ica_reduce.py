@@ -11,5 +11,6 @@ with job(snakemake):
         mask=snakemake.input.mask,
         inclusion=snakemake.input.inclusion,
         n_dimensions=snakemake.params.n_dimensions,
+        normalisation=snakemake.params.normalisation,
         folder=snakemake.output[0],
     )

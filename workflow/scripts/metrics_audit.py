@@ -5,4 +5,4 @@ from restresponse.adapter import job
 with job(snakemake):
     from restresponse.metrics.audit import audit_run
 
-    audit_run(results="results", audit=snakemake.output[0], **snakemake.params.settings)
+    audit_run(results="results", **snakemake.output, **snakemake.params.settings)

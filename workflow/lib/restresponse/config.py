@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from restresponse.classifier.ladder import contradictions as protocol_contradictions
 from restresponse.engines.programs import unnamed
 from restresponse.errors import InputError
 
@@ -271,6 +272,11 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
             f"group_ica.n_components: found {ica['n_components']}, more than group_ica.reduction {ica['reduction']}; "
             "expected at most as many components as dimensions kept of each participant"
         )
+    if ica["merge_dimensions"] < 2 * ica["n_components"]:
+        yield (
+            f"group_ica.merge_dimensions: found {ica['merge_dimensions']}, less than twice group_ica.n_components "
+            f"{ica['n_components']}; expected at least {2 * ica['n_components']}, and {4 * ica['n_components']} is well"
+        )
 
     components = config["components"]
     if components["template_labels"] and not components["template"]:
@@ -339,3 +345,14 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
                 near = difflib.get_close_matches(name, models, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 yield f"classifier.arms.{arm}.models: found {name}; expected names in classifier.models ({', '.join(models)}){hint}"
+    for name, settings in models.items():
+        if (
+            settings["search"] is not None
+            and settings["search"]["trials"] is None
+            and settings["search"]["minutes"] is None
+        ):
+            yield (
+                f"classifier.models.{name}.search: neither trials nor minutes; expected at least one, or the search would "
+                "never end: set search.trials, or search to null"
+            )
+    yield from protocol_contradictions(classifier, config["metrics"]["ladder"])

@@ -34,6 +34,11 @@ def masked_series(path: str | Path, mask: np.ndarray) -> np.ndarray:
 
     Raises `InputError` where the grid is not the mask's.
     """
+    return finite_series(path, mask)[0]
+
+
+def finite_series(path: str | Path, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The series of `masked_series` and which voxels had a value that was not finite, `(n_voxels,)` bool."""
     import nibabel as nib
 
     with whole(path):
@@ -44,8 +49,10 @@ def masked_series(path: str | Path, mask: np.ndarray) -> np.ndarray:
             f"{path} has shape {image.shape}; expected {mask.shape} and time: it was made on another grid, "
             "remove it and run again"
         )
-    data = series[mask].T
-    return np.nan_to_num(np.ascontiguousarray(data), copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    data = np.ascontiguousarray(series[mask].T)
+    # The sum over time is finite only where every value is, and needs no array of the data's size.
+    faulty = ~np.isfinite(data.sum(axis=0, dtype=np.float64))
+    return np.nan_to_num(data, copy=False, nan=0.0, posinf=0.0, neginf=0.0), faulty
 
 
 def included_scans(inclusion: str | Path, scans: Mapping[str, str | Path] | Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from restresponse.classifier.ladder import runs, with_rungs
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -17,7 +19,7 @@ class Plan:
     cohorts : `all` and every fold: on whom a statistic may be fitted
     orders : numbers of components
     thresholds : p thresholds of the arms that select components, ascending
-    protocols, arms, models : the config's, by name
+    protocols, arms, models : the config's, by name; with `metrics.ladder` the rungs after the config's protocols
     """
 
     folds: list[str]
@@ -33,13 +35,13 @@ class Plan:
         """Read the plan out of a validated config."""
         classifier = config["classifier"]
         folds = fold_names(config["folds"]["n_folds"], config["folds"]["repeats"])
-        arms = classifier["arms"]
+        arms, protocols = classifier["arms"], classifier["protocols"]
         return cls(
             folds=folds,
             cohorts=["all", *folds],
             orders=[config["group_ica"]["n_components"]],
             thresholds=sorted({arm["p"] for arm in arms.values() if arm.get("select")}),
-            protocols=classifier["protocols"],
+            protocols=with_rungs(protocols) if config["metrics"]["ladder"] else protocols,
             arms=arms,
             models=classifier["models"],
         )
@@ -58,12 +60,13 @@ class Plan:
 
     @property
     def classifications(self) -> list[tuple[str, str, str, str]]:
-        """Every (protocol, arm, model, fold)."""
+        """Every (protocol, arm, model, fold); of the ladder those alone on which the leak can act."""
         return [
             (protocol, arm, model, fold)
             for protocol in self.protocols
             for arm, settings in self.arms.items()
             for model in settings["models"]
+            if runs(protocol, settings, self.models[model])
             for fold in self.folds
         ]
 

@@ -21,6 +21,7 @@ _RECORDED = (
     "scikit-learn",
     "nilearn",
     "nipype",
+    "optuna",
     "keras",
     "tensorflow",
     "niimath",

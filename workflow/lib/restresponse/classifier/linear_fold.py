@@ -13,7 +13,8 @@ from restresponse.batches import files_of
 from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
 from restresponse.classifier.inner import check_both_classes, seed_of
 from restresponse.classifier.kernel import MapProducts
-from restresponse.classifier.linear import Split, choose_penalty, fit, inner_splits
+from restresponse.classifier.linear import Split, choose_penalty, fit, inner_splits, penalty_objective
+from restresponse.classifier.search import exhaustive, identity_of, search
 from restresponse.classifier.selection import Selector, read_selection
 from restresponse.dual_regression import read_time_courses, restriction, spatial_gram
 from restresponse.errors import InputError
@@ -84,7 +85,7 @@ def fit_fold(
             folders = all_maps[index * len(batches) : (index + 1) * len(batches)]
             courses = list(files_of(folders, batches, "_timecourses.tsv", names).values())
             read += courses
-            restrict = _restrictions(components[index], courses, normalise)
+            restrict = restrictions(components[index], courses, normalise)
         products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
 
     def split_of(view: str, number: int) -> Split:
@@ -113,7 +114,25 @@ def fit_fold(
         )
     else:
         watched = splits
-    penalty, search = choose_penalty(watched, response, model["penalties"])
+    read_files = [
+        *(folds, labels, *watched_labels, *gram, *sums, *records),
+        *(*selection, *amplitudes, *matches, *components, *read),
+    ]
+    journal = Path(sidecar).with_name("search.journal")
+    if model.get("search"):
+        found = search(
+            penalty_objective(watched, response),
+            {"penalty": model["penalties"]},
+            {"penalty": sorted(model["penalties"])[len(model["penalties"]) // 2]},
+            budget=model["search"],
+            seed=seed_of(seed, fold, "search"),
+            identity=identity_of([protocol, arm, {**model, "search": None}, seed, n_inner_folds], read_files),
+            journal=journal,
+        )
+        penalty, tuning = found.settings["penalty"], found.record
+    else:
+        penalty, candidates = choose_penalty(watched, response, model["penalties"])
+        tuning = exhaustive("penalty", candidates)
     fitted = fit(own, response, penalty)
 
     test = [names[index] for index in own.watched]
@@ -136,15 +155,12 @@ def fit_fold(
         fitted_on=training,
         labels_of=known.response,
         applied_to=test,
-        sources=[
-            *(folds, labels, *watched_labels, *gram, *sums, *records),
-            *(*selection, *amplitudes, *matches, *components, *read),
-        ],
+        sources=read_files,
         parameters={"protocol": protocol, "arm": arm, "model": model, "fold": fold},
         seed=seed,
         chosen={"penalty": penalty, "selected": selected},
         hyperparameters=f"penalty chosen on {protocol['hyperparameters'].replace('_', ' ')} by mean AUC",
-        search=search,
+        tuning=tuning,
         scaling={"mean": scaling.mean, "deviation": scaling.deviation},
         inner_folds=[
             {
@@ -160,13 +176,14 @@ def fit_fold(
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
     )
+    journal.unlink(missing_ok=True)
 
 
 def _at(position: Mapping[str, int], names: Sequence[str]) -> np.ndarray:
     return np.array([position[name] for name in names], int)
 
 
-def _restrictions(
+def restrictions(
     components: str | Path, time_courses: Sequence[str | Path], normalise: bool
 ) -> Callable[[int, np.ndarray], np.ndarray]:
     """A function of participant position and selected components that gives the matrix of `restriction`."""

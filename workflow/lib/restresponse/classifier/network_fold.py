@@ -16,11 +16,13 @@ from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
 from restresponse.classifier.inner import check_both_classes, inner_folds, seed_of
 from restresponse.classifier.inputs import ClassifierGrid, Samples
 from restresponse.classifier.network import prepare, trainable_parameters
-from restresponse.classifier.training import Training, predict, train
+from restresponse.classifier.search import SPACE, Pruned, Report, identity_of, search
+from restresponse.classifier.training import Diverged, Training, predict, train
 from restresponse.errors import InputError
-from restresponse.files import write_table, writing
+from restresponse.files import read_json, write_table, writing
 from restresponse.provenance import write_sidecar
 
+_STEPS = int(max(SPACE["epochs"]))  # of one inner fold, the same in every trial
 NOT_EXERCISED = "not exercised; values taken from the config"  # what the report says of leak L3
 
 
@@ -46,13 +48,15 @@ def train_fold(
     network: str | Path,
     sidecar: str | Path,
     watched_labels: Sequence[str | Path] = (),
+    inherited: Sequence[str | Path] = (),
     all_maps: Sequence[str | Path] = (),
     **tables: Sequence[str | Path],
 ) -> None:
     """Train one fold's network and write its predictions, history, weights and sidecar.
 
     `maps` are the folders of the arm's maps or volumes, one for each of `batches`; `all_maps` those of the maps on all
-    components, where inner folds refit. `protocol`, `arm` and `model` are rows of the config; `tables` are those of
+    components, where inner folds refit. `inherited` is the sidecar of the model whose hyper-parameters are taken over, if
+    any are. `protocol`, `arm` and `model` are rows of the config; `tables` are those of
     `read_component_arm`.
     """
     import pandas as pd
@@ -78,48 +82,56 @@ def train_fold(
     test = [name for name in known.test if name in given.final]
     check_both_classes(known.array(training), f"the training participants of {fold}")
 
-    run = _Run(known, model, seed)
-    inner: list[dict[str, Any]] = []
-    if protocol["epoch"] == "inner_folds":
-        inner = run.inner(given, training, target.mask, n_inner_folds)
-        epochs, watched = max(1, statistics.median_low(row["epoch"] for row in inner)), []
-    elif test:
-        epochs, watched = model["epochs"], test
-    else:
+    run = _Run(known, given, target.mask, training, n_inner_folds, seed)
+    if not test and "reported_folds" in (
+        protocol["epoch"],
+        protocol["hyperparameters"] if model.get("search") else None,
+    ):
         raise InputError(
-            f"no test participant of {fold} has this arm's input, and the protocol stops training by their loss; "
+            f"no test participant of {fold} has this arm's input, and the protocol chooses by their loss; "
             "lower the arm's number of volumes"
         )
-    samples = Samples(given.final, target.mask, training)
-    done = run.stage("final", samples, training, epochs, watched)
+    journal = Path(sidecar).with_name("search.journal")
+    read = _read(arm, by_participant, training, test, known)
+    sources = [
+        folds,
+        labels,
+        *watched_labels,
+        *inherited,
+        *(path for paths in tables.values() for path in paths),
+        *read,
+    ]
+    settings, tuning, how, inner = _hyperparameters(run, protocol, arm, model, test, inherited, sources, journal)
+    if protocol["epoch"] == "inner_folds":
+        inner = inner or run.inner(settings)
+        epochs, watched = max(1, statistics.median_low(row["epoch"] for row in inner)), []
+    else:
+        epochs, watched = settings["epochs"], test
+    for row in inner:
+        run.keep(row["stage"], row.pop("losses"), row.pop("watched_losses"))
+    samples = run.samples
+    done = run.train("final", samples, training, settings, epochs, watched)
+    run.keep("final", done.losses, done.watched_losses)
     write_predictions(predictions, test, predict(done.model, samples, test, model["batch_size"]))
     write_table(history, pd.DataFrame(run.rows))
     with writing(network) as temporary:
         done.model.save(temporary)
     selected = None if given.selected is None else given.selected + 1
-    # The volumes' records stand for them; of maps the files themselves are named, so that the audit sees their cohort.
-    named = ("records",) if arm["input"] == "volumes" else ("maps", "time_courses", "all_maps")
-    readers = {"maps": {*training, *test}, "records": {*known.training, *known.test}}  # the others: training alone
-    read = [
-        path
-        for kind in named
-        for name, path in by_participant.get(kind, {}).items()
-        if name in readers.get(kind, known.training)
-    ]
     write_sidecar(
         sidecar,
         fitted_on=training,
         labels_of=known.response,
         applied_to=test,
-        sources=[folds, labels, *watched_labels, *(path for paths in tables.values() for path in paths), *read],
+        sources=sources,
         parameters={"protocol": protocol, "arm": arm, "model": model, "fold": fold, "voxel_size": voxel_size},
         seed=seed,
         chosen={
             "epoch": done.epoch,
             "selected": selected,
-            **{key: model[key] for key in ("learning_rate", "epsilon", "dropout", "batch_size")},
+            **{key: settings[key] for key in ("learning_rate", "epsilon", "dropout", "batch_size", "epochs")},
         },
-        hyperparameters=NOT_EXERCISED,
+        hyperparameters=how,
+        tuning=tuning,
         scaling={"mean": samples.scaling.mean, "deviation": samples.scaling.deviation},
         inner_folds=inner,
         left_out=given.left_out,
@@ -131,54 +143,148 @@ def train_fold(
         seconds=time.perf_counter() - started,
         peak_memory_mb=peak_memory_mb(),
     )
+    journal.unlink(missing_ok=True)
+
+
+def _read(
+    arm: Mapping[str, Any],
+    by_participant: Mapping[str, Mapping[str, Path]],
+    training: Sequence[str],
+    test: Sequence[str],
+    known: Fold,
+) -> list[Path]:
+    """The participants' files that were read."""
+    # The volumes' records stand for them; of maps the files themselves are named, so that the audit sees their cohort.
+    named = ("records",) if arm["input"] == "volumes" else ("maps", "time_courses", "all_maps")
+    readers = {"maps": {*training, *test}, "records": {*known.training, *known.test}}  # the others: training alone
+    return [
+        path
+        for kind in named
+        for name, path in by_participant.get(kind, {}).items()
+        if name in readers.get(kind, known.training)
+    ]
+
+
+def _hyperparameters(
+    run: _Run,
+    protocol: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    model: Mapping[str, Any],
+    test: Sequence[str],
+    inherited: Sequence[str | Path],
+    sources: Sequence[str | Path],
+    journal: Path,
+) -> tuple[dict[str, Any], dict[str, Any] | None, str, list[dict[str, Any]]]:
+    """The settings to train with, the record of their search, in words where they are from, and their inner trainings."""
+    if not model.get("search"):
+        return dict(model), None, NOT_EXERCISED, []
+    if inherited:
+        taken = read_json(inherited[0])["chosen"]
+        words = f"taken over from arm {Path(inherited[0]).parts[-4]}"
+        return _with(model, {name: taken[name] for name in SPACE}), None, words, []
+    on_inner = protocol["hyperparameters"] == "inner_folds"
+
+    def objective(setting: dict[str, float], report: Report) -> tuple[float, dict[str, Any]]:
+        settings = _with(model, setting)
+        try:
+            if on_inner:
+                rows = run.inner(settings, report)
+                return float(np.mean([min(row["watched_losses"]) for row in rows])), {"inner": rows}
+            done = run.train("final", run.samples, run.training, settings, settings["epochs"], test, report)
+            return min(done.watched_losses), {}
+        except Diverged:
+            raise Pruned from None  # a learning rate too high for the data is no mistake of the search
+
+    found = search(
+        objective,
+        SPACE,
+        {name: float(model[name]) for name in SPACE},
+        budget=model["search"],
+        seed=seed_of(run.seed, run.fold.name, "search"),
+        identity=identity_of([protocol, arm, {**model, "search": None}, run.seed, run.n_inner_folds], sources),
+        journal=journal,
+    )
+    where = "inner folds" if on_inner else "the reported fold"
+    words = f"searched within a budget on {where} by log-loss, the config's values first"
+    return _with(model, found.settings), found.record, words, found.facts.get("inner") or []
+
+
+def _with(model: Mapping[str, Any], setting: Mapping[str, float]) -> dict[str, Any]:
+    """The model with a setting in place of its own hyper-parameters."""
+    return {**model, **setting, "epochs": int(setting["epochs"])}
 
 
 class _Run:
-    """The trainings of one fold and the history they leave."""
+    """The trainings of one fold, their seeds from fold and stage alone, and the history that those leave which count."""
 
-    def __init__(self, fold: Fold, model: Mapping[str, Any], seed: int) -> None:
-        self._fold, self._model, self._seed = fold, model, seed
+    def __init__(
+        self, fold: Fold, given: ArmInput, mask: np.ndarray, training: Sequence[str], n_inner_folds: int, seed: int
+    ) -> None:
+        self.fold, self.training, self.n_inner_folds, self.seed = fold, training, n_inner_folds, seed
+        self._given, self._mask = given, mask
+        self.samples = Samples(given.final, mask, training)
         self.rows: list[dict[str, Any]] = []
         self.losses: list[list[float]] = []
 
-    def stage(
-        self, name: str, samples: Samples, training: Sequence[str], epochs: int, watched: Sequence[str]
+    def train(
+        self,
+        name: str,
+        samples: Samples,
+        training: Sequence[str],
+        settings: Mapping[str, Any],
+        epochs: int,
+        watched: Sequence[str],
+        on_epoch: Report | None = None,
     ) -> Training:
-        """Train once, its seed from fold and stage alone, so that every protocol starts from the same weights."""
-        done = train(
+        """Train once; every protocol and every trial of a search starts a stage from the same weights."""
+        return train(
             samples,
             training,
-            self._fold.response,
-            self._model,
+            self.fold.response,
+            settings,
             epochs=epochs,
-            seed=seed_of(self._seed, self._fold.name, name),
+            seed=seed_of(self.seed, self.fold.name, name),
             watched=watched,
+            on_epoch=on_epoch,
         )
-        self.losses.append(done.losses)
-        for index, loss in enumerate(done.losses):
-            watched_loss = done.watched_losses[index] if done.watched_losses else np.nan
-            self.rows.append({"stage": name, "epoch": index + 1, "loss": loss, "watched_loss": watched_loss})
-        return done
 
-    def inner(self, given: ArmInput, training: Sequence[str], mask: np.ndarray, n_folds: int) -> list[dict[str, Any]]:
-        """Train on each inner fold, watching those it holds out; what each came to."""
-        found = []
-        splits = inner_folds(self._fold.array(training), n_folds, seed_of(self._seed, self._fold.name, "inner"))
+    def keep(self, name: str, losses: list[float], watched_losses: list[float]) -> None:
+        """Put a training into the history."""
+        self.losses.append(losses)
+        for index, loss in enumerate(losses):
+            watched_loss = watched_losses[index] if watched_losses else np.nan
+            self.rows.append({"stage": name, "epoch": index + 1, "loss": loss, "watched_loss": watched_loss})
+
+    def inner(self, settings: Mapping[str, Any], report: Report | None = None) -> list[dict[str, Any]]:
+        """Train on each inner fold, watching those it holds out; what each came to, in JSON types.
+
+        `report` is told after each epoch the mean of the least watched losses, of this fold so far and of those before.
+        """
+        found: list[dict[str, Any]] = []
+        response, training = self.fold.array(self.training), self.training
+        splits = inner_folds(response, self.n_inner_folds, seed_of(self.seed, self.fold.name, "inner"))
         for number, held_out in enumerate(splits, start=1):
             inside = [training[index] for index in np.delete(np.arange(len(training)), held_out)]
             outside = [training[index] for index in held_out]
-            channels, chosen = given.inner(inside, outside, self._fold.response)
-            samples = Samples(channels, mask, inside)
-            done = self.stage(f"inner-{number}", samples, inside, self._model["epochs"], outside)
+            channels, chosen = self._given.inner(inside, outside, self.fold.response)
+            samples, before = Samples(channels, self._mask, inside), [min(row["watched_losses"]) for row in found]
+
+            def on_epoch(epoch: int, least: float, number: int = number, before: list[float] = before) -> None:
+                report((number - 1) * _STEPS + epoch, float(np.mean([*before, least])))
+
+            told = on_epoch if report else None
+            done = self.train(f"inner-{number}", samples, inside, settings, settings["epochs"], outside, told)
             found.append(
                 {
                     "stage": f"inner-{number}",
                     "fitted_on": inside,
                     "watched": outside,
                     "epoch": done.epoch,
-                    "selected": None if chosen is None else chosen + 1,
+                    "selected": None if chosen is None else [int(index) + 1 for index in chosen],
                     "loss_first": done.losses[0],
                     "loss_last": done.losses[-1],
+                    "losses": [float(loss) for loss in done.losses],
+                    "watched_losses": [float(loss) for loss in done.watched_losses],
                 }
             )
         return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from restresponse.classifier.architectures import check_grid, memory_mb
+from restresponse.classifier.ladder import CLEAN, leak_of, source_arm
 from restresponse.errors import InputError
 from restresponse.grid import grid
 from restresponse.plan import Plan
@@ -71,15 +72,24 @@ def network_memory(config: Mapping[str, Any], n_participants: int, wildcards: An
     return memory_mb(model["preset"], shape, channels, model["batch_size"], n_participants)
 
 
+def kernel_memory(n_participants: int, n_components: int, least: int) -> int:
+    """Memory in MiB for a job that holds the inner products of all maps twice; `least` for the rest of what it holds."""
+    return max(least, round(2.2 * 8 * (n_participants * n_components) ** 2 / 2**20))
+
+
 def refits(arm: Mapping[str, Any]) -> bool:
     """Whether an arm's channels are maps refitted on the selected components alone."""
     return arm["input"] == "components" and bool(arm.get("select")) and arm["maps"] == "refit"
 
 
-def selects_in_inner_folds(protocol: Mapping[str, Any], arm: Mapping[str, Any], choice: str) -> bool:
-    """Whether inner folds select components anew: when `choice` is made there, from training labels alone."""
-    selects = arm["input"] == "components" and bool(arm.get("select"))
-    return selects and protocol["selection"] == "training" and protocol[choice] == "inner_folds"
+def selects(arm: Mapping[str, Any]) -> bool:
+    """Whether an arm's channels are selected components."""
+    return arm["input"] == "components" and bool(arm.get("select"))
+
+
+def chooses_on(protocol: Mapping[str, Any], model: Mapping[str, Any], folds: str) -> bool:
+    """Whether a network's epoch or, where they are searched, its hyper-parameters are chosen on `folds`."""
+    return protocol["epoch"] == folds or (bool(model.get("search")) and protocol["hyperparameters"] == folds)
 
 
 def network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
@@ -88,11 +98,14 @@ def network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[st
     Folders of maps and volumes are one for each of `batches`, in that order.
     """
     protocol, arm, fold = plan.protocols[wildcards.protocol], plan.arms[wildcards.arm], wildcards.fold
+    model = plan.models[wildcards.model]
+    watches = chooses_on(protocol, model, "reported_folds")
     files: dict[str, Any] = {
         "mask": "results/quality/group_mask.nii.gz",
         "folds": "results/folds/folds.tsv",
         "labels": f"results/folds/labels/{fold}.tsv",
-        "watched_labels": ["results/folds/labels/all.tsv"] if protocol["epoch"] == "reported_folds" else [],
+        "watched_labels": ["results/folds/labels/all.tsv"] if watches else [],
+        "inherited": _inherited_files(plan, wildcards),
         "selection": [],
     }
     if arm["input"] == "volumes":
@@ -106,7 +119,7 @@ def network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[st
         if refits(arm):
             chosen = f"ssc_labels-{labels}_p-{arm['p']}"
     files["maps"] = [f"results/dual_regression/{cohort}/order-{order}/{chosen}/{batch}" for batch in batches]
-    if selects_in_inner_folds(protocol, arm, "epoch"):
+    if chooses_on(protocol, model, "inner_folds") and selects(arm) and protocol["selection"] == "training":
         files |= _selection_files(cohort, order)
         if refits(arm):
             files |= _refit_files(cohort, order, batches)
@@ -137,7 +150,7 @@ def linear_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str
             f"/labels-{plan.selection_labels(wildcards.protocol, view)}/components.tsv"
             for view in linear_folds(plan, wildcards)
         ]
-        if selects_in_inner_folds(protocol, arm, "hyperparameters"):
+        if protocol["selection"] == "training" and protocol["hyperparameters"] == "inner_folds":
             files |= _selection_files(plan.cohort(wildcards.protocol, fold), order)
         if refits(arm):
             parts = [_refit_files(cohort, order, batches) for cohort in cohorts]
@@ -161,6 +174,17 @@ def linear_cohorts(plan: Plan, wildcards: Any) -> list[str]:
 def linear_views(plan: Plan, wildcards: Any) -> dict[str, str]:
     """The cohort of each fold a linear model's job looks at, its own first."""
     return {fold: plan.cohort(wildcards.protocol, fold) for fold in linear_folds(plan, wildcards)}
+
+
+def _inherited_files(plan: Plan, wildcards: Any) -> list[str]:
+    """The sidecar of the model whose hyper-parameters an arm of volumes takes over, where the protocol says so."""
+    protocol, model = plan.protocols[wildcards.protocol], plan.models[wildcards.model]
+    source = source_arm(wildcards.arm, wildcards.model, plan.arms)
+    if protocol.get("inherited") != "other_arms" or not model.get("search") or source is None:
+        return []
+    # On the rung of this leak alone the other arm is the clean protocol's: nothing else differs.
+    other = CLEAN if leak_of(wildcards.protocol) == "inherited" else wildcards.protocol
+    return [f"results/classifier/{other}/{source}/{wildcards.model}/{wildcards.fold}/model.json"]
 
 
 def _selection_files(cohort: str, order: int) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,10 @@ from restresponse.errors import InputError
 
 if TYPE_CHECKING:
     import keras
+
+
+class Diverged(InputError):
+    """The training loss is no longer a finite number."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ def train(
     epochs: int,
     seed: int,
     watched: Sequence[str] = (),
+    on_epoch: Callable[[int, float], None] | None = None,
 ) -> Training:
     """Train a network on `training`, at most `epochs` epochs.
 
@@ -58,10 +63,11 @@ def train(
     settings : the config's model: preset, learning_rate, epsilon, dropout, batch_size, patience
     epochs : most epochs
     seed : of weights, dropout and the order of participants
+    on_epoch : called after each epoch with its number and the least watched loss so far; may raise to give up
 
     Raises
     ------
-    InputError
+    Diverged
         Where the loss stops being a finite number.
     """
     model = compiled(settings, samples.shape, seed)
@@ -81,7 +87,7 @@ def train(
             found = model.train_on_batch(samples.batch(batch), truth, return_dict=True)
             loss += float(found["loss"]) * len(batch) / len(order)
         if not np.isfinite(loss):
-            raise InputError(
+            raise Diverged(
                 f"the training loss is {loss} in epoch {epoch}; expected a finite number: lower the model's learning_rate"
             )
         losses.append(loss)
@@ -91,6 +97,8 @@ def train(
             best = int(np.argmin(watched_losses)) + 1
             if best == epoch:
                 best_weights = model.get_weights()
+            if on_epoch is not None:
+                on_epoch(epoch, watched_losses[best - 1])
             if epoch - best >= settings["patience"]:
                 break
     if best_weights is not None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from restresponse.engines import Engine, EngineFailure, warps
+from restresponse import grid
+from restresponse.engines import Engine, EngineFailure, Normalisation, warps
 
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
+_WARP_VOXEL = 2.0  # mm, of a `Normalisation`'s grid
 _KILLED = ("Return code: -9", "Return code: 137", "Return code: -7", "Return code: 135", "bad_alloc")
 _CRASHED = ("Return code: -11", "Return code: 139", "Return code: -6", "Return code: 134")
 
@@ -40,6 +42,14 @@ class InFolder(Engine):
         image.header.set_xyzt_units("mm", "sec")
         image.to_filename(self.folder / name)
         return self.folder / name
+
+    def _displacements(self, normalisation: Normalisation) -> tuple[np.ndarray, np.ndarray]:
+        """Displacements (n_x, n_y, n_z, 3) of a normalisation, in mm in RAS, and the affine of their grid."""
+        if normalisation.warp is None:
+            shape, affine = grid.grid(_WARP_VOXEL)
+            return np.zeros((*shape, 3), np.float32), affine
+        image = nib.load(normalisation.warp)
+        return warps.field_of(np.asarray(image.dataobj, np.float32)), image.affine
 
 
 def failure_of(program: str, said: str, words: str, folder: Path, *, killed: bool | None = None) -> Exception:

@@ -16,7 +16,7 @@ import numpy as np
 from restresponse import grid
 from restresponse.engines import TISSUES, EngineFailure, Normalisation
 from restresponse.engines.masks import dice
-from restresponse.engines.reading import processing, read_raw
+from restresponse.engines.reading import header_notes, processing, read_raw
 from restresponse.errors import InputError
 from restresponse.files import read_json, save_image, whole, write_image, write_json, write_table
 from restresponse.functional.confounds import column_facts, confounds, eroded_tissue_masks
@@ -77,6 +77,7 @@ def preprocess_scan(
             raise InputError(f"its T1w image failed: {before['reason']}")
         data, image = read_raw(bold, 4, "BOLD")
         facts["n_volumes"] = data.shape[3]
+        facts["notes"] = header_notes(image)
         check_signal(data, bold)
         raw = _copy(data, image, repetition_time, works.folder / "bold.nii")
         del data

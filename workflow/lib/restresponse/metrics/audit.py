@@ -1,7 +1,8 @@
 """The leakage audit: from each prediction back through its model, selection and group ICA to who was seen by each fit.
 
-A participant's own reduction, Gram blocks and dual regression are applications, not fits on others. The lists of the
-sidecars are checked against the folds, against the files that were read, and against numbers recomputed from them.
+A participant's own reduction, Gram blocks and dual regression are applications, not fits on others. Two things are held
+against each other: what must be behind a prediction (`chain`), its lists recomputed from the inputs of the jobs and its
+numbers from their files, and what is behind it by the sources on record (`walk`), which gives the path to each leak.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from typing import Any
 
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
+from restresponse.metrics.certificate import write_certificate
 from restresponse.metrics.chain import Classification, Step, inner_participants, steps_of
-from restresponse.metrics.evidence import Evidence
+from restresponse.metrics.evidence import Evidence, cohorts_in
+from restresponse.metrics.inputs import inputs_problem
+from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
+from restresponse.metrics.walk import Finding, entries, in_words, ways_back
+from restresponse.plan import Plan
 
-CLEAN, DECLARED, VIOLATION = "clean", "leak as declared", "VIOLATION"
-COLUMNS = ("protocol", "arm", "model", "fold", "check", "artefact", "verdict", "participants", "detail")
+COLUMNS = ("protocol", "arm", "model", "fold", "check", "artefact", "verdict", "participants", "detail", "path")
 Row = tuple[str, str, str, str | None, str | None]
 
 
@@ -29,9 +34,11 @@ def audit_run(
     models: Mapping[str, Mapping[str, Any]],
     order: int,
     batches: Mapping[str, Sequence[str]],
+    group_ica: Mapping[str, Any],
     audit: str | Path,
+    certificate: str | Path,
 ) -> None:
-    """Audit every classification of a results folder and write the table.
+    """Audit every classification of a results folder; write the table and the certificate.
 
     Parameters
     ----------
@@ -40,7 +47,9 @@ def audit_run(
     protocols, arms, models : sections of the config
     order : number of components
     batches : batch -> its participants
+    group_ica : `exact_limit` and `passes` of the config
     audit : the table to write, with the columns of `COLUMNS`
+    certificate : the JSON file to write, see `write_certificate`
 
     Raises
     ------
@@ -49,19 +58,37 @@ def audit_run(
     """
     import pandas as pd
 
-    evidence = Evidence(results, batches)
+    evidence = Evidence(results, batches, group_ica)
     tested = read_table(evidence.results / "folds/folds.tsv").groupby("fold")["participant_id"]
     folds = {fold: frozenset(participants) for fold, participants in tested}
-    rows = []
+    plan = Plan(sorted(folds), ["all", *sorted(folds)], [order], [], protocols, arms, models)
+    rows, cases = [], []
     for protocol, arm, model, fold in classifications:
         if fold not in folds:
             raise InputError(f"{evidence.results}/folds/folds.tsv has no fold {fold}; remove it and run again")
         case = Classification(
-            protocol, arm, model, fold, protocols[protocol], arms[arm], models[model]["kind"], order, folds, batches
+            protocol,
+            arm,
+            model,
+            fold,
+            protocols[protocol],
+            arms[arm],
+            models[model]["kind"],
+            order,
+            folds,
+            batches,
+            bool(models[model].get("search")),
         )
-        rows += [(protocol, arm, model, fold, *row) for row in audit_one(evidence, case)]
+        cases.append(case)
+        ways = ways_back(evidence, evidence.results / case.folder / "model.json")
+        for check, artefact, *found in [*follow(evidence, case, ways), *audit_one(evidence, case, plan)]:
+            way = ways.get(Path(artefact))
+            path = None if way is None else in_words(evidence.results / case.folder / "predictions.tsv", way)
+            # A row of `follow` brings its own path: to a file that has no sidecar, or to a label table.
+            rows.append((protocol, arm, model, fold, check, artefact, *found, *([] if len(found) == 4 else [path])))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_table(audit, table)
+    write_certificate(certificate, evidence, cases, table, audit)
     counts = table["verdict"].value_counts()
     print("audit: " + ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in (CLEAN, DECLARED, VIOLATION)))
     violations = table[table["verdict"] == VIOLATION]
@@ -74,13 +101,15 @@ def audit_run(
         )
 
 
-def audit_one(evidence: Evidence, case: Classification) -> Iterator[Row]:
+def audit_one(evidence: Evidence, case: Classification, plan: Plan) -> Iterator[Row]:
     """Rows (check, artefact, verdict, participants, detail) of one classification."""
     folder = evidence.results / case.folder
     for step in steps_of(evidence, case):
         yield from check_step(evidence, step, case.test)
     facts = evidence.sidecar(folder / "model.json")
     if not facts.problem:
+        problem = inputs_problem(evidence, case, plan)
+        yield "inputs", str(facts.path), VIOLATION if problem else CLEAN, None, problem
         surplus = inner_participants(facts.content.get("inner_folds") or []) - facts.participants("fitted_on")
         yield _row("inner folds", facts.path, surplus, "inner folds hold participants who are not trained on")
     predictions = folder / "predictions.tsv"
@@ -91,6 +120,38 @@ def audit_one(evidence: Evidence, case: Classification) -> Iterator[Row]:
     odd = predicted ^ (case.test - facts.participants("left_out"))
     odd |= predicted ^ facts.participants("applied_to")
     yield _row("predictions", predictions, odd, "predicted, tested and on record (applied_to, left_out) disagree")
+
+
+def follow(evidence: Evidence, case: Classification, ways: dict[Path, tuple[str, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Rows (check `path`, artefact, verdict, participants, detail, path): where test participants or labels enter.
+
+    One row that says so, of the predictions, where they enter nowhere.
+    """
+    predictions = evidence.results / case.folder / "predictions.tsv"
+    found = list(entries(evidence, ways, case.test))
+    for finding in found:
+        verdict = DECLARED if _is_declared(case, finding) else VIOLATION
+        if finding.check == "sources":
+            detail = "cannot be followed further, so that nothing is proved: no sidecar says on whom it was fitted"
+        else:
+            words = "test participants enter this fit" if finding.check == "fitted_on" else "test labels are read here"
+            detail = f"{words}{', as the protocol declares' if verdict == DECLARED else '; the protocol allows none'}"
+        path = in_words(predictions, finding.way)
+        yield "path", str(finding.artefact), verdict, _listed(finding.participants), detail, path
+    if not found:
+        detail = f"{len(ways)} artefacts are behind it; no test participant was fitted on and no test label read in any"
+        yield "path", str(predictions), CLEAN, None, detail, None
+
+
+def _is_declared(case: Classification, finding: Finding) -> bool:
+    """Whether the protocol lets test participants enter there."""
+    if cohorts_in(finding.artefact) & set(case.views[1:]):
+        return True  # the other folds of the repeat, on which a penalty is chosen
+    if finding.check == "fitted_on":
+        return finding.stage == "group_ica" and case.cohort == "all"
+    if finding.check == "labels_of":
+        return case.watches_reported_folds if finding.stage == "classifier" else case.selection_labels == "all"
+    return False
 
 
 def check_step(evidence: Evidence, step: Step, test: frozenset[str]) -> Iterator[Row]:
@@ -151,4 +212,5 @@ def _stated(violations: Any) -> Iterator[str]:
         reached = list(dict.fromkeys(f"{row.protocol}/{row.arm}/{row.model}/{row.fold}" for row in part.itertuples()))
         more = f" and {len(reached) - 3} more" if len(reached) > 3 else ""
         who = f" ({participants})" if isinstance(participants, str) else ""
-        yield f"{artefact}: {check}: {detail}{who}; reaches {', '.join(reached[:3])}{more}"
+        way = f"; {path}" if check == "path" and isinstance(path := part["path"].iloc[0], str) else ""
+        yield f"{artefact}: {check}: {detail}{who}; reaches {', '.join(reached[:3])}{more}{way}"

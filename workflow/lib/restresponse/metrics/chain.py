@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restresponse.metrics.evidence import Evidence
+from restresponse.metrics.refits import Fit
 
 _NOBODY: frozenset[str] = frozenset()
 
@@ -41,7 +42,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Classification:
-    """One fold's model: its names, the rows of the config they stand for, and the fold's test participants."""
+    """One fold's model: its names, the rows of the config they stand for, and the fold's test participants.
+
+    `searched`: a network's hyper-parameters are.
+    """
 
     protocol: str
     arm: str
@@ -53,6 +57,7 @@ class Classification:
     order: int
     folds: Mapping[str, frozenset[str]]
     batches: Mapping[str, Sequence[str]]
+    searched: bool = False
 
     @property
     def test(self) -> frozenset[str]:
@@ -82,7 +87,9 @@ class Classification:
     @property
     def watches_reported_folds(self) -> bool:
         """Whether the protocol lets this model see the labels it is reported on: by its epoch or its hyper-parameters."""
-        return self.allowed["hyperparameters" if self.kind == "linear" else "epoch"] == "reported_folds"
+        choices = ["hyperparameters"] if self.kind == "linear" or self.searched else []
+        choices += ["epoch"] if self.kind != "linear" else []
+        return any(self.allowed[choice] == "reported_folds" for choice in choices)
 
     @property
     def refit(self) -> bool:
@@ -121,8 +128,14 @@ class Classification:
 
     def maps(self, participant: str) -> str:
         """Sidecar of a participant's maps."""
-        batch = next((batch for batch, members in self.batches.items() if participant in members), "no-batch")
-        return f"{self.maps_folder(batch)}/{participant}_maps.json"
+        return f"{self.maps_folder(self._batch_of(participant))}/{participant}_maps.json"
+
+    def volume(self, participant: str) -> str:
+        """A participant's preprocessed volumes."""
+        return f"classifier/volumes/{self._batch_of(participant)}/{participant}.npy"
+
+    def _batch_of(self, participant: str) -> str:
+        return next((batch for batch, members in self.batches.items() if participant in members), "no-batch")
 
     @property
     def views(self) -> list[str]:
@@ -160,6 +173,7 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
         needed=frozenset(cohorts[:1]),
         tables=_tables_of_model(case),
         may_read_test_labels=watched,
+        recomputed=_finding(evidence.refits.problem, _fit(evidence, case, trained)),
     )
     if case.components:
         cohort, labels = case.cohort, case.selection_labels
@@ -202,7 +216,9 @@ def audited_files(cases: Sequence[Classification]) -> list[str]:
     files: dict[str, None] = {}
     for case in cases:
         own = [f"{case.folder}/model.json", f"{case.folder}/predictions.tsv", f"folds/labels/{case.fold}.json"]
-        if case.components:
+        if not case.components:
+            own += [f"classifier/volumes/{batch}" for batch in case.batches]
+        else:
             own += [
                 case.group_ica,
                 *map(case.maps_folder, case.batches),
@@ -227,12 +243,32 @@ def _unlabelled(path: Path, fit: frozenset[str], leaks: bool, cohort: str, recom
     return Step(path, fit, _NOBODY, _NOBODY, frozenset({cohort}), may_fit_on_test=leaks, recomputed=recomputed)
 
 
-def _finding(check: Callable[..., str | None], *arguments: str | int) -> str:
+def _finding(check: Callable[..., str | None], *arguments: Any) -> str:
     """A recomputation's finding; a file it needs that is gone or broken is a finding too."""
     try:
         return check(*arguments) or ""
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         return f"cannot be recomputed: {error}"
+
+
+def _fit(evidence: Evidence, case: Classification, trained: frozenset[str]) -> Fit:
+    """The model of a case as `Refits` recomputes it; its sources are the case's, whatever its sidecar names."""
+    volumes = None if case.components else case.settings["volumes"]
+    maps = {name: (case.maps if case.components else case.volume)(name) for name in sorted(trained)}
+    return Fit(
+        folder=case.folder,
+        facts=evidence.sidecar(evidence.results / case.folder / "model.json").content,
+        training=sorted(trained),
+        labels=f"folds/labels/{case.fold}.tsv",
+        kernels=str(Path(case.kernel).parent),
+        maps={name: path.replace("_maps.json", "_maps.npy") for name, path in maps.items()},
+        asc=f"dual_regression/{case.cohort}/order-{case.order}/asc",
+        components=case.group_ica.replace(".json", ".npy"),
+        kind=case.kind,
+        selects=case.select,
+        refits=case.select and case.settings.get("maps", "refit") == "refit",
+        volumes=volumes,
+    )
 
 
 def inner_participants(folds: Sequence[Mapping[str, Any]]) -> frozenset[str]:

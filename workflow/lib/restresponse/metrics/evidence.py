@@ -13,6 +13,8 @@ import numpy as np
 
 from restresponse.errors import DamagedFile
 from restresponse.files import digest_of, read_array, read_json, read_table
+from restresponse.group_ica.layout import Layout
+from restresponse.metrics.refits import Refits
 
 _COHORTS = re.compile(r"/(?:group_ica|dual_regression|components|kernels)/(all|rep-\d+_fold-\d+)/")
 _TABLES = re.compile(r"(?:/folds/labels/|labels-)(all|rep-\d+_fold-\d+)(?=[/_.])")
@@ -47,17 +49,28 @@ class Evidence:
     ----------
     results : the results folder
     batches : batch -> its participants
+    group_ica : of the config: `exact_limit` and `passes`
     """
 
-    def __init__(self, results: str | Path, batches: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, results: str | Path, batches: Mapping[str, Sequence[str]], group_ica: Mapping[str, Any]) -> None:
         self.results = Path(results)
         self._batches = batches
+        self._layout = Layout.of(batches, group_ica)
         self.sidecar = functools.cache(self._sidecar)
         self.source_problems = functools.cache(self._source_problems)
         self.eigenvalue_problem = functools.cache(self._eigenvalue_problem)
         self.selection_problem = functools.cache(self._selection_problem)
         self.members_of_table = functools.cache(self._members_of_table)
+        self.refits = Refits(self.results, batches)
         self._digest = functools.cache(digest_of)
+
+    def at(self, path: str) -> Path:
+        """Where a file of the workflow (`results/…`) lies."""
+        return self.results / path.removeprefix("results/")
+
+    def digest(self, path: str) -> str:
+        """SHA-256 of a file of the workflow."""
+        return self._digest(self.at(path))
 
     def _sidecar(self, path: Path) -> Sidecar:
         if not path.is_file():
@@ -82,7 +95,7 @@ class Evidence:
 
     def cohorts_read(self, path: Path) -> frozenset[str]:
         """The cohorts named in the paths of a sidecar's sources: whose components, maps or kernels it read."""
-        return frozenset(name for source in self.sidecar(path).sources for name in _COHORTS.findall(f"/{source}"))
+        return frozenset(name for source in self.sidecar(path).sources for name in cohorts_in(source))
 
     def tables_read(self, path: Path) -> frozenset[str]:
         """The label tables named there, those behind a selection too."""
@@ -108,9 +121,12 @@ class Evidence:
         return tuple(problems)
 
     def _eigenvalue_problem(self, cohort: str, order: int) -> str | None:
-        """Whether the group PCA of the claimed participants has the eigenvalues on record."""
+        """Whether the group PCA of the claimed participants has the eigenvalues on record; of a merged one, its steps."""
         from restresponse.group_ica.group_pca import gram_matrix, leading_eigenpairs
+        from restresponse.metrics.merges import merge_problem
 
+        if not self._layout.exact:
+            return merge_problem(self, self._layout, cohort, order)
         sidecar = self.sidecar(self.results / f"group_ica/{cohort}/order-{order}/components.json")
         recorded = np.asarray(sidecar.content.get("eigenvalues") or [], np.float64)
         claimed = sorted(sidecar.participants("fitted_on"))
@@ -123,8 +139,7 @@ class Evidence:
         if unknown or not len(recorded) or not claimed:
             return f"no eigenvalues to compare (unknown participants: {', '.join(unknown) or 'none'})"
         sizes = {participant: len(read_array(path)) for participant, path in known.items()}
-        names = sorted(self._batches)
-        tiles = {(a, b): self.results / f"group_ica/gram/{a}_{b}.npy" for a in names for b in names if a <= b}
+        tiles = dict(zip(self._layout.tiles, map(self.at, self._layout.tile_files), strict=True))
         gram = gram_matrix(tiles, self._batches, sizes, claimed)
         if len(gram) < len(recorded):
             return f"the claimed participants hold {len(gram)} dimensions, fewer than the {len(recorded)} on record"
@@ -152,3 +167,8 @@ class Evidence:
             return f"{len(recorded)} components are on record; the amplitudes have {len(t)}"
         gap = np.max(np.abs(t - recorded) / np.maximum(np.abs(recorded), 1.0))
         return None if gap < _TOLERANCE else f"the claimed participants' group test gives other t values (by {gap:.2g})"
+
+
+def cohorts_in(path: str | Path) -> frozenset[str]:
+    """The cohorts that a path names."""
+    return frozenset(_COHORTS.findall(f"/{path}"))

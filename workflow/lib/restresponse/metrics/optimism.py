@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restresponse.classifier.ladder import CLEAN, LEAKS, absence, leak_of, number_of, runs
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
 from restresponse.metrics.collect import CONSTANT
@@ -24,7 +25,6 @@ from restresponse.metrics.scores import Sample, fold_aucs, mean_fold_auc, pooled
 if TYPE_CHECKING:
     import pandas
 
-CLEAN = "clean"
 METRICS_COLUMNS = ("protocol", "arm", "model", "metric", "scope", "value", "low", "high", "n")
 OPTIMISM_COLUMNS = (
     "protocol", "arm", "model", "metric", "scope", "clean", "value", "difference", "low", "high", "n",
@@ -88,10 +88,18 @@ def optimism_table(
     confidence: float,
     seed: int,
 ) -> pandas.DataFrame:
-    """AUC of each protocol less the clean one's, same participants in both, resampled together."""
+    """AUC of each protocol less the clean one's, same participants in both, resampled together.
+
+    A rung that was not run for an arm and model, as its leak cannot act there, is the clean protocol itself.
+    """
     import pandas as pd
 
     parts = dict(list(predictions.groupby(["protocol", "arm", "model"], sort=False)))
+    for protocol, arm, model in _not_run(protocols, arms, models):
+        if (CLEAN, arm, model) in parts:
+            parts[protocol, arm, model] = parts[CLEAN, arm, model]
+    order = {name: number for number, name in enumerate(protocols)}
+    parts = {key: parts[key] for key in sorted(parts, key=lambda key: order.get(key[0], len(order)))}
     rows = []
     for (protocol, arm, model), part in parts.items():
         if protocol == CLEAN or (CLEAN, arm, model) not in parts:
@@ -109,22 +117,8 @@ def optimism_table(
         ):
             before, after = measure(clean), measure(other)
             interval = percentile(after - before, draw(other, weights) - draw(clean, weights), confidence)
-            rows.append(
-                (
-                    protocol,
-                    arm,
-                    model,
-                    "auc",
-                    scope,
-                    before,
-                    after,
-                    after - before,
-                    *interval,
-                    len(common),
-                    leaks,
-                    reason,
-                )
-            )
+            values = before, after, after - before, *interval, len(common)
+            rows.append((protocol, arm, model, "auc", scope, *values, leaks, reason))
     return pd.DataFrame(rows, columns=list(OPTIMISM_COLUMNS))
 
 
@@ -146,20 +140,27 @@ def leaks_between(
     """
     if model is None:
         return None, "reads no image and no test label"
-    components, linear = arm["input"] == "components", model["kind"] == "linear"
-    searched = len(model.get("penalties", ())) > 1 or bool(model.get("search"))
-    absent = {
-        "group_ica": None if components else "no group ICA (L1)",
-        "selection": None if components and arm.get("select") else "no selection of components (L2)",
-        "hyperparameters": None if searched else "hyper-parameters fixed by the config (L3)",
-        "epoch": "no epoch to stop at (L4)" if linear else None,
-        "inherited": None if searched and not components else "no hyper-parameters inherited from another arm (L5)",
-    }
-    differing = [step for step in absent if protocol.get(step) != clean.get(step)]
-    numbers = {step: f"L{number} {step}" for number, step in enumerate(absent, start=1)}
-    possible = [numbers[step] for step in differing if absent[step] is None]
+    absent = {leak: absence(leak, arm, model) for leak in LEAKS}
+    differing = [leak for leak in LEAKS if protocol.get(leak) != clean.get(leak)]
+    possible = [f"{number_of(leak)} {leak}" for leak in differing if absent[leak] is None]
     if possible:
         return "; ".join(possible), None
     if not differing:
         return None, "the same settings as clean"
-    return None, "; ".join(absent[step] for step in differing)
+    return None, "; ".join(absent[leak] for leak in differing)
+
+
+def _not_run(
+    protocols: Mapping[str, Mapping[str, Any]],
+    arms: Mapping[str, Mapping[str, Any]],
+    models: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, str, str]]:
+    """Every (rung, arm, model) that the plan leaves out."""
+    return [
+        (protocol, arm, model)
+        for protocol in protocols
+        if leak_of(protocol)
+        for arm, settings in arms.items()
+        for model in settings["models"]
+        if not runs(protocol, settings, models[model])
+    ]

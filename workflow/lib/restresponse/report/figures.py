@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restresponse.classifier.ladder import LEAKS, number_of
 from restresponse.metrics.collect import CONSTANT
 from restresponse.metrics.optimism import CLEAN
 
@@ -177,6 +179,40 @@ def optimism_figure(metrics: pandas.DataFrame, optimism: pandas.DataFrame, proto
         panel.tick_params(labelsize=8)
         _bare(panel)
     figure.legend(loc="outside upper left", ncols=len(protocols), fontsize=8, frameon=False)
+    return data_uri(figure)
+
+
+def ladder_figure(ladders: Sequence[Mapping[str, Any]]) -> str:
+    """One panel an arm and model: the difference from clean of each leak alone, and below it of those together.
+
+    `ladders` are those of `report.ladder.rungs_of`; hollow where the leak cannot act.
+    """
+    across = min(3, len(ladders))
+    down = -(-len(ladders) // across)
+    height = max(len(LEAKS) + len(ladder["together"]) for ladder in ladders)
+    figure = _figure(7.6, (0.75 + 0.24 * height) * down)
+    panels = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
+    for panel in panels[len(ladders) :]:
+        panel.set_axis_off()
+    for panel, ladder in zip(panels, ladders, strict=False):
+        rows = [SimpleNamespace(**row) for row in (*ladder["rungs"].values(), *ladder["together"])]
+        for row in rows:
+            row.difference, row.low, row.high = (
+                np.nan if value is None else value for value in (row.difference, row.low, row.high)
+            )
+        alone = len(ladder["rungs"])
+        _dots(panel, rows[:alone], "difference", 0, {"color": COLOURS[0], "marker": _MARKERS[0]})
+        _dots(panel, [None] * alone + rows[alone:], "difference", 0, {"color": COLOURS[1], "marker": _MARKERS[1]})
+        names = [f"{number_of(leak)} {leak.replace('_', ' ')}" for leak in ladder["rungs"]]
+        panel.set_yticks(range(len(rows)), [*names, *(row.protocol for row in rows[alone:])], fontsize=7)
+        panel.set(ylim=(len(rows) - 0.4, -0.6))
+        panel.axvline(0, color=GREY, linewidth=1)
+        panel.set_title(f"{ladder['arm']} · {ladder['model']}", fontsize=8, loc="left")
+        panel.tick_params(labelsize=7)
+        _bare(panel)
+    for panel in panels[max(len(ladders) - across, 0) : len(ladders)]:
+        panel.set_xlabel("AUC less clean AUC", fontsize=8)
+        panel.tick_params(labelbottom=True)
     return data_uri(figure)
 
 

@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restresponse.batches import files_of
-from restresponse.files import read_array, read_json, read_table, write_text
+from restresponse.classifier.ladder import leak_of
+from restresponse.files import digest_of, read_array, read_json, read_table, write_text
 from restresponse.identifiers import Identifiers
-from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
+from restresponse.metrics.certificate import quoted
 from restresponse.metrics.collect import CONSTANT
+from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
+from restresponse.plan import Plan
 from restresponse.provenance import versions
 from restresponse.report import figures
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
+from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
 from restresponse.report.summary import span, verdict
+from restresponse.report.tuning import tuning_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -86,30 +91,39 @@ def content(run: Run) -> dict[str, Any]:
     metrics, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
     predictions, audit = run.table("metrics/predictions.tsv"), run.table("metrics/audit.tsv")
     models = run.models()
-    protocols = list(run.config["classifier"]["protocols"])
+    protocols = Plan.of(run.config).protocols
+    named = [name for name in protocols if leak_of(name) is None]  # the rungs have a figure of their own
+    confidence = run.config["metrics"]["confidence"]
+    ladders = rungs_of(optimism)
     timing = run.table("metrics/timing.tsv")
     shown = {
         "identifiers": identifiers.shown,
         "title": run.config["report"]["title"],
-        "summary": verdict(metrics, optimism, audit, predictions, run.config["metrics"]["confidence"])
-        + motion_warning(run.table("metrics/motion.tsv"), run.config["metrics"]["confidence"]),
-        "headline": headline_rows(metrics, optimism, protocols),
-        "confidence": f"{run.config['metrics']['confidence']:.0%}",
+        "summary": verdict(metrics, optimism, audit, predictions, confidence)
+        + [f"Each leak alone, {sentence}" for sentence in ladder_sentences(optimism, confidence)[:1]]
+        + motion_warning(run.table("metrics/motion.tsv"), confidence),
+        "headline": headline_rows(metrics, optimism, named),
+        "confidence": f"{confidence:.0%}",
         "cohort": cohort(run, predictions, identifiers),
         "quality": quality(run),
         "folds": folds(run, predictions),
         "components": components(run),
-        "protocols": [{"name": name, **row} for name, row in run.config["classifier"]["protocols"].items()],
+        "protocols": [{"name": name, **row} for name, row in protocols.items()],
         "training": training_rows(models),
+        "tuning": tuning_rows(models),
         "left_out": left_out_rows(models, identifiers),
         "metrics": metric_rows(metrics),
         "metric_names": [name.replace("_", " ") for name in METRICS],
-        "roc": figures.roc_figure(predictions, metrics),
-        "optimism_figure": figures.optimism_figure(metrics, optimism, protocols),
+        "roc": figures.roc_figure(predictions[predictions["protocol"].isin(named)], metrics),
+        "optimism_figure": figures.optimism_figure(metrics, optimism, named),
+        "ladder_figure": figures.ladder_figure(ladders) if ladders else None,
+        "ladder": ladder_sentences(optimism, confidence),
         "optimism": optimism_rows(optimism),
         "paper": paper_rows(metrics, timing, run.config),
         "differences": differences_from_paper(run.config),
         "audit": audit_rows(audit),
+        "certificate": quoted(read_json(run.results / "metrics/certificate.json"))
+        | {"sha256": digest_of(run.results / "metrics/certificate.json")},
         "methods": preprocessing_methods(
             [run.results / f"anatomical/{anat}/{anat}.json" for anat in run.anatomicals],
             [run.results / f"functional/{scan}/{scan}.json" for scan in run.scans],

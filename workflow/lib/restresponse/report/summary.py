@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from restresponse.metrics.audit import DECLARED, VIOLATION
+from restresponse.classifier.ladder import leak_of
 from restresponse.metrics.collect import CONSTANT
 from restresponse.metrics.optimism import CLEAN
+from restresponse.metrics.verdicts import DECLARED, VIOLATION
 
 if TYPE_CHECKING:
     import pandas
@@ -37,7 +38,7 @@ def verdict(
             f"({level} {span(row.low, row.high)}, n = {int(row.n)}). {_beside_chance(row.value, row.low, row.high)}"
         )
         text += _beside_constant(metrics, lead)
-        text += [_other_protocol(row, level) for row in _rows(optimism, *lead, "mean")]
+        text += [_other_protocol(row, level) for row in _rows(optimism, *lead, "mean") if leak_of(row.protocol) is None]
     tried = [pair for pair in pairs if clean[pair] is not None]
     above = [pair for pair in tried if clean[pair].low > 0.5]
     if len(tried) > 1:
