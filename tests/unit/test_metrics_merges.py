@@ -10,6 +10,7 @@ from merged_cohort import FOLDS, merged, run_passes
 from restresponse.files import read_array, read_json, read_table, write_array, write_table
 from restresponse.group_ica.layout import Layout
 from restresponse.metrics.evidence import Evidence
+from restresponse.metrics.walk import entries, ways_back
 from restresponse.provenance import write_sidecar
 
 COHORT = "rep-1_fold-01"
@@ -66,6 +67,27 @@ def test_a_test_participant_in_one_part_of_one_pass_is_found_though_the_componen
     assert f"merged/{part}.json and the components were not fitted on the same participants ({tested[0]})" in problem(
         layout
     )
+
+
+def test_the_walk_goes_through_temporary_steps_and_finds_whom_a_part_read(layout):
+    folds = read_table(FOLDS)
+    tested = frozenset(folds.loc[folds["fold"] == COHORT, "participant_id"])
+    parts = [path for number in range(1, SETTINGS["passes"] + 1) for path in layout.part_files(COHORT, number)]
+    for path in [*parts, *layout.top_files(COHORT)]:
+        Path(path).unlink()
+        Path(path).with_suffix(".json").unlink()
+    evidence = Evidence("results", layout.batches, SETTINGS)
+    ways = ways_back(evidence, Path(COMPONENTS))
+    assert Path(f"{FOLDER}/pass-0/next.json") in ways
+    assert not list(entries(evidence, ways, tested))
+    # One test participant's reduction among what a part of a pass read, which none of the lists admit.
+    kept, part, name = f"{FOLDER}/pass-2/next.json", f"{FOLDER}/pass-2/part-01.json", min(tested)
+    records = read_json(kept)["records"]
+    records[part]["sources"][f"results/group_ica/participants/batch-01/{name}_reduced.npy"] = "0" * 64
+    edit_sidecar(kept, records=records)
+    evidence = Evidence("results", layout.batches, SETTINGS)
+    found = list(entries(evidence, ways_back(evidence, Path(COMPONENTS)), tested))
+    assert [(entry.artefact, entry.participants) for entry in found] == [(Path(kept), {name})]
 
 
 def test_an_array_taken_from_elsewhere_is_found_by_its_digest(layout):

@@ -20,6 +20,7 @@ _OF_A_LABEL_TABLE = re.compile(r"(?:^|/)(?:folds/labels/[^/]+|dataset/(?:labels|
 _OF_A_REDUCTION = re.compile(r"/group_ica/participants/[^/]+/(sub-[A-Za-z0-9]+)_reduced\.npy$")
 _SIDECARS = (  # what a file is called -> what its sidecar is called, within a stage's folder; the first that fits
     (re.compile(r"/(group_ica/participants/.*)\.npy$"), r"/\1.json"),
+    (re.compile(r"/(group_ica/.*/pass-\d+)/(?:next|product)\.npy$"), r"/\1/next.json"),
     (re.compile(r"/(kernels/.*)/(?:gram|sums)\.npy$"), r"/\1/gram.json"),
     (re.compile(r"/(components/.*)/(?:amplitudes|variability|matches)\.tsv$"), r"/\1/measures.json"),
     (re.compile(r"/(dual_regression/.*)_(?:maps\.npy|timecourses\.tsv)$"), r"/\1_maps.json"),
@@ -108,7 +109,7 @@ def leaves(evidence: Evidence, ways: dict[Path, tuple[str, ...]]) -> dict[str, s
     """Files at the ends of the ways, those without a fit behind them: path -> SHA-256 on record."""
     found: dict[str, str] = {}
     for path in ways:
-        recorded = evidence.sidecar(path).sources
+        recorded = _sources(evidence, path)
         found |= {source: recorded[source] for source, parent in _parents(evidence, path) if parent is None}
     return found
 
@@ -116,7 +117,19 @@ def leaves(evidence: Evidence, ways: dict[Path, tuple[str, ...]]) -> dict[str, s
 @functools.cache  # each of these is asked for once a classification, of the same few thousand files
 def _parents(evidence: Evidence, path: Path) -> list[tuple[str, Path | None]]:
     """Each source of an artefact with its sidecar; None for a file that is no fit: raw data, label tables, the split."""
-    return [(source, _sidecar_of(source, evidence.results)) for source in evidence.sidecar(path).sources]
+    return [(source, _sidecar_of(source, evidence.results)) for source in _sources(evidence, path)]
+
+
+@functools.cache
+def _sources(evidence: Evidence, path: Path) -> dict[str, str]:
+    """Files an artefact was made from -> SHA-256 on record; of temporary steps that its sidecar tells, theirs instead."""
+    sidecar = evidence.sidecar(path)
+    records = sidecar.content.get("records") or {}
+    told = {Path(name).with_suffix("") for name in records}
+    found = dict(sidecar.sources)
+    for record in records.values():
+        found |= record["sources"]
+    return {source: digest for source, digest in found.items() if Path(source).with_suffix("") not in told}
 
 
 def _sidecar_of(source: str, results: Path) -> Path | None:
@@ -143,8 +156,9 @@ def _seen(evidence: Evidence, path: Path) -> frozenset[str]:
     sidecar = evidence.sidecar(path)
     if _OF_A_REDUCTION.search(f"/{path.with_suffix('.npy').as_posix()}"):
         return frozenset()
-    read = {match[1] for source in sidecar.sources if (match := _OF_A_REDUCTION.search(f"/{source}"))}
-    return sidecar.participants("fitted_on") | read
+    told = (sidecar.content.get("records") or {}).values()
+    read = {match[1] for source in _sources(evidence, path) if (match := _OF_A_REDUCTION.search(f"/{source}"))}
+    return sidecar.participants("fitted_on").union(read, *(record["fitted_on"] for record in told))
 
 
 @functools.cache
