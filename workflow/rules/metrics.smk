@@ -1,5 +1,7 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
+from restresponse.classifier.protocols import config_row, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
+from restresponse.metrics.permutations import chunk_names, chunk_range, permutation_files
 
 AUDITED = audited_files(
     [
@@ -60,6 +62,65 @@ rule metrics_scores:
         code=code_of("metrics.optimism"),
     script:
         "../scripts/metrics_scores.py"
+
+
+rule metrics_null:
+    input:
+        unpack(lambda w: permutation_files(PLAN, list(BATCHES), w)),
+    output:
+        "results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv",
+    log:
+        "results/logs/metrics_null/{protocol}_{arm}_{model}_{chunk}.log",
+    benchmark:
+        "results/benchmarks/metrics_null/{protocol}_{arm}_{model}_{chunk}.tsv"
+    wildcard_constraints:
+        model=one_of(LINEARS),
+        chunk=one_of(chunk_names(config["metrics"]["permutations"])),
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=2000,
+    params:
+        row=lambda w: config_row(PLAN, w),
+        cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
+        permutations=lambda w: chunk_range(w.chunk, config["metrics"]["permutations"]),
+        settings={
+            "batches": BATCHES,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+        },
+        code=code_of("metrics.permutations"),
+    script:
+        "../scripts/metrics_null.py"
+
+
+rule metrics_permutations:
+    input:
+        predictions="results/metrics/predictions.tsv",
+        chunks=[
+            f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv"
+            for protocol, arm, model, fold in CLASSIFICATIONS
+            if model in LINEARS and fold == FOLDS[0]
+            for chunk in chunk_names(config["metrics"]["permutations"])
+        ],
+    output:
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+    log:
+        "results/logs/metrics_permutations.log",
+    benchmark:
+        "results/benchmarks/metrics_permutations.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        confidence=config["metrics"]["confidence"],
+        code=code_of("metrics.permutations"),
+    script:
+        "../scripts/metrics_permutations.py"
 
 
 rule metrics_audit:
