@@ -18,10 +18,13 @@ import pandas as pd
 import yaml
 
 from restresponse.batches import batches_of, files_of
+from restresponse.classifier.baselines import baseline_files, fit_baselines
+from restresponse.classifier.connectivity import measure_batch
 from restresponse.classifier.kernel import compute_kernel
 from restresponse.classifier.linear_fold import fit_fold
-from restresponse.classifier.protocols import linear_files, linear_views
+from restresponse.classifier.protocols import linear_files, linear_views, reported_folds
 from restresponse.components.tables import measure_components, select_components
+from restresponse.dataset.characteristics import write_characteristics
 from restresponse.dual_regression import regress_batch, restrict_batch
 from restresponse.files import read_json, read_table, write_image, write_json, write_table
 from restresponse.folds import write_folds
@@ -32,6 +35,7 @@ from restresponse.group_ica.reduction import reduce_participant
 from restresponse.metrics.audit import audit_run
 from restresponse.metrics.collect import collect_predictions
 from restresponse.metrics.optimism import score_predictions
+from restresponse.metrics.permutations import chunk_names, chunk_range, collect_null, permutation_files, write_null
 from restresponse.metrics.tables import write_tables
 from restresponse.plan import Plan
 from restresponse.provenance import write_sidecar
@@ -43,6 +47,7 @@ RESPONDERS = set(PARTICIPANTS[:7])
 FAILED, UNLABELLED = "sub-13", "sub-14"
 REASON = "the image is truncated: 1000 of 5000 bytes; expected a whole file: copy it again"
 VOXEL_SIZE, ORDER, N_VOLUMES = 12, 4, 40
+BOLD, CONFOUNDS = "space-MNI152_desc-denoised_bold.nii.gz", "desc-confounds_timeseries.tsv"
 
 
 def batch_of(batches: dict[str, list[str]], participant: str) -> str:
@@ -92,7 +97,71 @@ def build(config: dict[str, Any]) -> SimpleNamespace:
     write_components(plan, tree.batches)
     for key in plan.classifications:
         (write_linear if plan.models[key[2]]["kind"] == "linear" else write_network)(plan, config, *key)
+    write_baselines(plan, config, tree.batches)
     return tree
+
+
+def write_baselines(plan: Plan, config: dict[str, Any], batches: dict[str, list[str]]) -> None:
+    """What is known before treatment, the measures of each scan, and every fold's baselines."""
+    write_characteristics(
+        "results/dataset/participants.tsv",
+        "results/dataset/characteristics.tsv",
+        columns=config["metrics"]["baselines"],
+        outcome=config["dataset"]["outcome"],
+    )
+    for batch, members in batches.items():
+        series = "results/functional/{0}/{0}_{1}".format
+        measure_batch(
+            bold={name: {scan_of(name): series(scan_of(name), BOLD)} for name in members},
+            confounds={name: {scan_of(name): series(scan_of(name), CONFOUNDS)} for name in members},
+            quality=f"results/quality/scans/{batch}",
+            inclusion="results/quality/inclusion.tsv",
+            mask="results/quality/group_mask.nii.gz",
+            folder=f"results/classifier/connectivity/{batch}",
+        )
+    for fold in plan.folds:
+        folder = f"results/classifier/baselines/{fold}"
+        fit_baselines(
+            **baseline_files(list(batches), ORDER, fold),
+            batches=batches,
+            fold=fold,
+            predictions=f"{folder}/predictions.tsv",
+            sidecar=f"{folder}/model.json",
+        )
+
+
+def write_null_tables(tree: SimpleNamespace, n_permutations: int = 20) -> None:
+    """The null of every linear model, by its own jobs."""
+    plan, chunks = tree.plan, []
+    folds = reported_folds(plan, plan.folds[0])
+    for protocol, arm, model, fold in plan.classifications:
+        if plan.models[model]["kind"] != "linear" or fold != plan.folds[0]:
+            continue
+        wildcards = SimpleNamespace(protocol=protocol, arm=arm, model=model)
+        for chunk in chunk_names(n_permutations):
+            chunks.append(f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv")
+            write_null(
+                **permutation_files(plan, list(tree.batches), wildcards),
+                batches=tree.batches,
+                cohorts={name: plan.cohort(protocol, name) for name in folds},
+                key=(protocol, arm, model),
+                protocol=plan.protocols[protocol],
+                arm=plan.arms[arm],
+                model=plan.models[model],
+                permutations=chunk_range(chunk, n_permutations),
+                seed=1,
+                n_inner_folds=2,
+                normalise=True,
+                require_match=False,
+                null=chunks[-1],
+            )
+    collect_null(
+        predictions="results/metrics/predictions.tsv",
+        chunks=chunks,
+        confidence=0.95,
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+    )
 
 
 def write_dataset() -> None:
@@ -134,7 +203,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
     """Masks, denoised images, records, quality measures, and the decisions."""
     brain, (shape, affine) = brain_mask(VOXEL_SIZE), grid(VOXEL_SIZE)
     write_image("results/quality/group_mask.nii.gz", brain, affine)
-    rng = np.random.default_rng(2)
+    rng, noise = np.random.default_rng(2), np.random.default_rng(3)
     sources = rng.laplace(size=(ORDER, int(brain.sum()))) ** 3
     sources /= sources.std(axis=1, keepdims=True)
     measures = []
@@ -168,7 +237,8 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
-        image = folder / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        image = folder / f"{scan}_{BOLD}"
+        write_table(folder / f"{scan}_{CONFOUNDS}", pd.DataFrame({"global_signal": 100 + noise.normal(size=N_VOLUMES)}))
         if failed:
             image.write_bytes(b"")
             continue
@@ -420,7 +490,9 @@ def write_metrics(tree: SimpleNamespace) -> None:
         labels="results/dataset/labels.tsv",
         training={fold: f"results/folds/labels/{fold}.tsv" for fold in plan.folds},
         predictions=f"{metrics}/predictions.tsv",
+        baselines={fold: f"results/classifier/baselines/{fold}/predictions.tsv" for fold in plan.folds},
     )
+    write_null_tables(tree)
     score_predictions(
         predictions=f"{metrics}/predictions.tsv",
         metrics=f"{metrics}/metrics.tsv",
@@ -466,4 +538,5 @@ def audit(tree: SimpleNamespace) -> None:
         order=ORDER,
         batches=tree.batches,
         audit="results/metrics/audit.tsv",
+        baselines=plan.folds,
     )

@@ -1,4 +1,5 @@
 # Per protocol, arm, model and fold: choose, train, predict. What a protocol may see is which files its rules are given.
+from restresponse.classifier.baselines import baseline_files
 from restresponse.classifier.protocols import (
     config_row,
     linear_files,
@@ -121,3 +122,48 @@ rule classifier_linear:
         code=code_of("classifier.linear_fold"),
     script:
         "../scripts/classifier_linear.py"
+
+
+rule classifier_connectivity:
+    input:
+        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
+        confounds=of_batch("results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv"),
+        quality="results/quality/scans/{batch}",
+        inclusion="results/quality/inclusion.tsv",
+        mask="results/quality/group_mask.nii.gz",
+    output:
+        directory("results/classifier/connectivity/{batch}"),
+    log:
+        "results/logs/classifier_connectivity/{batch}.log",
+    benchmark:
+        "results/benchmarks/classifier_connectivity/{batch}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=4000,
+    params:
+        scans=scans_of_batch,
+        code=code_of("classifier.connectivity"),
+    script:
+        "../scripts/classifier_connectivity.py"
+
+
+rule classifier_baselines:
+    input:
+        unpack(lambda w: baseline_files(list(BATCHES), ORDERS[0], w.fold)),
+    output:
+        predictions="results/classifier/baselines/{fold}/predictions.tsv",
+        sidecar="results/classifier/baselines/{fold}/model.json",
+    log:
+        "results/logs/classifier_baselines/{fold}.log",
+    benchmark:
+        "results/benchmarks/classifier_baselines/{fold}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        batches=BATCHES,
+        code=code_of("classifier.baselines"),
+    script:
+        "../scripts/classifier_baselines.py"

@@ -18,6 +18,7 @@ rule metrics_predictions:
         folds="results/folds/folds.tsv",
         labels="results/dataset/labels.tsv",
         training=expand("results/folds/labels/{fold}.tsv", fold=FOLDS),
+        baselines=expand("results/classifier/baselines/{fold}/predictions.tsv", fold=FOLDS),
     output:
         "results/metrics/predictions.tsv",
     log:
@@ -131,6 +132,9 @@ rule metrics_audit:
         [f"results/group_ica/gram/{a}_{b}.npy" for a, b in TILES],
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
+        expand("results/classifier/baselines/{fold}/{file}", fold=FOLDS, file=("predictions.tsv", "model.json")),
+        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS),
+        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS),
     output:
         "results/metrics/audit.tsv",
     log:
@@ -149,6 +153,7 @@ rule metrics_audit:
             "models": PLAN.models,
             "order": ORDERS[0],
             "batches": BATCHES,
+            "baselines": FOLDS,
         },
         code=code_of("metrics.audit"),
     script:

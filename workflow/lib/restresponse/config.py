@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from restresponse.dataset.characteristics import refusals
 from restresponse.engines.programs import unnamed
 from restresponse.errors import InputError
 
@@ -227,6 +228,7 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
     """Yield what is wrong between keys, each of which is right by itself."""
     yield from _nested_folders(config, working_directory)
     yield from _outcome_contradictions(config)
+    yield from refusals(config["metrics"]["baselines"], config["dataset"]["outcome"])
     yield from unnamed(config)
 
     denoising = config["functional"]["denoising"]

@@ -12,7 +12,8 @@ from typing import Any
 
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
-from restresponse.metrics.chain import Classification, Step, inner_participants, steps_of
+from restresponse.metrics.chain import Classification, Step, baseline_steps, inner_participants, steps_of
+from restresponse.metrics.collect import BASELINE
 from restresponse.metrics.evidence import Evidence
 
 CLEAN, DECLARED, VIOLATION = "clean", "leak as declared", "VIOLATION"
@@ -30,6 +31,7 @@ def audit_run(
     order: int,
     batches: Mapping[str, Sequence[str]],
     audit: str | Path,
+    baselines: Sequence[str] = (),
 ) -> None:
     """Audit every classification of a results folder and write the table.
 
@@ -41,6 +43,7 @@ def audit_run(
     order : number of components
     batches : batch -> its participants
     audit : the table to write, with the columns of `COLUMNS`
+    baselines : folds whose baselines are audited too
 
     Raises
     ------
@@ -60,6 +63,8 @@ def audit_run(
             protocol, arm, model, fold, protocols[protocol], arms[arm], models[model]["kind"], order, folds, batches
         )
         rows += [(protocol, arm, model, fold, *row) for row in audit_one(evidence, case)]
+    for fold in baselines:
+        rows += [(CLEAN, BASELINE, "all", fold, *row) for row in audit_baselines(evidence, fold, folds[fold], order)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_table(audit, table)
     counts = table["verdict"].value_counts()
@@ -91,6 +96,16 @@ def audit_one(evidence: Evidence, case: Classification) -> Iterator[Row]:
     odd = predicted ^ (case.test - facts.participants("left_out"))
     odd |= predicted ^ facts.participants("applied_to")
     yield _row("predictions", predictions, odd, "predicted, tested and on record (applied_to, left_out) disagree")
+
+
+def audit_baselines(evidence: Evidence, fold: str, test: frozenset[str], order: int) -> Iterator[Row]:
+    """Rows of one fold's baselines: fitted on its training participants, on the amplitudes of its own cohort."""
+    for step in baseline_steps(evidence, fold, test, order):
+        yield from check_step(evidence, step, test)
+    folder = evidence.results / f"classifier/baselines/{fold}"
+    predicted = evidence.members_of_table(folder / "predictions.tsv")
+    odd = (predicted ^ test) | (predicted ^ evidence.sidecar(folder / "model.json").participants("applied_to"))
+    yield _row("predictions", folder / "predictions.tsv", odd, "predicted, tested and on record (applied_to) disagree")
 
 
 def check_step(evidence: Evidence, step: Step, test: frozenset[str]) -> Iterator[Row]:

@@ -197,6 +197,25 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
     )
 
 
+def baseline_steps(evidence: Evidence, fold: str, test: frozenset[str], order: int) -> Iterator[Step]:
+    """The steps of a fold's baselines: their models, the amplitudes of its cohort, its group ICA."""
+    results = evidence.results
+    training = evidence.members_of_table(results / f"folds/labels/{fold}.tsv")
+    ica = evidence.usable() - test
+    own = frozenset({fold})
+    yield Step(
+        results / f"classifier/baselines/{fold}/model.json",
+        fit=training,
+        labels=training,
+        labels_at_most=training,
+        cohorts=own,
+        needed=own,
+        tables=own,
+    )
+    yield _unlabelled(results / f"components/{fold}/order-{order}/measures.json", ica, False, fold)
+    yield _unlabelled(results / f"group_ica/{fold}/order-{order}/components.json", ica, False, fold)
+
+
 def audited_files(cases: Sequence[Classification]) -> list[str]:
     """What the audit of `cases` reads, within the results folder: sidecars, tables and folders of maps, its job's inputs."""
     files: dict[str, None] = {}
