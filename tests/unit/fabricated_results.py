@@ -34,6 +34,7 @@ from restresponse.group_ica.group_pca import compute_tile
 from restresponse.group_ica.reduction import reduce_participant
 from restresponse.metrics.audit import audit_run
 from restresponse.metrics.collect import collect_predictions
+from restresponse.metrics.further import write_further
 from restresponse.metrics.optimism import score_predictions
 from restresponse.metrics.permutations import chunk_names, chunk_range, collect_null, permutation_files, write_null
 from restresponse.metrics.tables import write_tables
@@ -161,6 +162,16 @@ def write_null_tables(tree: SimpleNamespace, n_permutations: int = 20) -> None:
         confidence=0.95,
         null="results/metrics/null.tsv",
         permutations="results/metrics/permutations.tsv",
+    )
+    names = ("comparisons", "calibration", "reliability", "decision_curve", "variance", "power")
+    write_further(
+        predictions="results/metrics/predictions.tsv",
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+        resamples=200,
+        confidence=0.95,
+        seed=1,
+        **{name: f"results/metrics/{name}.tsv" for name in names},
     )
 
 

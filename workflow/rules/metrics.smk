@@ -124,6 +124,37 @@ rule metrics_permutations:
         "../scripts/metrics_permutations.py"
 
 
+rule metrics_further:
+    input:
+        predictions="results/metrics/predictions.tsv",
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+    output:
+        comparisons="results/metrics/comparisons.tsv",
+        calibration="results/metrics/calibration.tsv",
+        reliability="results/metrics/reliability.tsv",
+        decision_curve="results/metrics/decision_curve.tsv",
+        variance="results/metrics/variance.tsv",
+        power="results/metrics/power.tsv",
+    log:
+        "results/logs/metrics_further.log",
+    benchmark:
+        "results/benchmarks/metrics_further.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=1000,
+    params:
+        settings={
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+            "seed": config["seed"],
+        },
+        code=code_of("metrics.further"),
+    script:
+        "../scripts/metrics_further.py"
+
+
 rule metrics_audit:
     input:
         expand("results/{file}", file=AUDITED),

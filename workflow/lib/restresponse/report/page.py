@@ -12,9 +12,9 @@ import numpy as np
 from restresponse.batches import files_of
 from restresponse.files import read_array, read_json, read_table, write_text
 from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
-from restresponse.metrics.collect import CONSTANT
+from restresponse.metrics.collect import BASELINE, CONSTANT
 from restresponse.provenance import versions
-from restresponse.report import figures
+from restresponse.report import figures, trust, trust_figures
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
@@ -70,14 +70,19 @@ def content(run: Run) -> dict[str, Any]:
     """Everything the template shows, by section."""
     import yaml
 
-    metrics, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
+    everything, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
     predictions, audit = run.table("metrics/predictions.tsv"), run.table("metrics/audit.tsv")
+    metrics = everything[everything["arm"] != BASELINE]
+    predictions = predictions[predictions["arm"] != BASELINE]
+    comparisons, permutations = run.table("metrics/comparisons.tsv"), run.table("metrics/permutations.tsv")
     models = run.models()
     protocols = list(run.config["classifier"]["protocols"])
     timing = run.table("metrics/timing.tsv")
     return {
         "title": run.config["report"]["title"],
-        "summary": verdict(metrics, optimism, audit, predictions, run.config["metrics"]["confidence"])
+        "summary": verdict(
+            metrics, optimism, audit, predictions, run.config["metrics"]["confidence"], comparisons, permutations
+        )
         + motion_warning(run.table("metrics/motion.tsv"), run.config["metrics"]["confidence"]),
         "headline": headline_rows(metrics, optimism, protocols),
         "confidence": f"{run.config['metrics']['confidence']:.0%}",
@@ -88,7 +93,16 @@ def content(run: Run) -> dict[str, Any]:
         "protocols": [{"name": name, **row} for name, row in run.config["classifier"]["protocols"].items()],
         "training": training_rows(models),
         "left_out": left_out_rows(models),
-        "metrics": metric_rows(metrics),
+        "metrics": metric_rows(metrics, trust.null_cells(permutations)),
+        "baselines": trust.baseline_rows(everything),
+        "comparisons": trust.comparison_rows(comparisons),
+        "null_figure": trust_figures.null_figure(run.table("metrics/null.tsv"), permutations),
+        "permuted": trust.settings_of(run.config),
+        "calibration": trust.calibration_rows(run.table("metrics/calibration.tsv"), run.table("metrics/variance.tsv")),
+        "calibration_figure": trust_figures.calibration_figure(
+            run.table("metrics/reliability.tsv"), run.table("metrics/decision_curve.tsv")
+        ),
+        "power": trust.power_sentences(run.table("metrics/power.tsv"), run.config["metrics"]["confidence"]),
         "metric_names": [name.replace("_", " ") for name in METRICS],
         "roc": figures.roc_figure(predictions, metrics),
         "optimism_figure": figures.optimism_figure(metrics, optimism, protocols),
@@ -252,8 +266,10 @@ def headline_rows(metrics: pandas.DataFrame, optimism: pandas.DataFrame, protoco
     }
 
 
-def metric_rows(metrics: pandas.DataFrame) -> list[dict[str, Any]]:
-    """One row a (protocol, arm, model): both AUCs, the pooled metrics with intervals, the confusion table."""
+def metric_rows(
+    metrics: pandas.DataFrame, null: Mapping[tuple[str, str, str], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row a (protocol, arm, model): both AUCs, each with its null, the pooled metrics with intervals, the confusion table."""
     rows = []
     for (protocol, arm, model), part in metrics.groupby(["protocol", "arm", "model"], sort=False):
         cells = {(row.metric, row.scope): row for row in part.itertuples()}
@@ -264,6 +280,7 @@ def metric_rows(metrics: pandas.DataFrame) -> list[dict[str, Any]]:
                 "model": model,
                 "constant": model == CONSTANT,
                 "n": int(cells["auc", "mean"].n),
+                "null": null.get((protocol, arm, model), {}),
                 "mean_auc": cells["auc", "mean"],
                 "pooled_auc": cells["auc", "pooled"],
                 "pooled": [cells[name, "pooled"] for name in METRICS],
