@@ -20,6 +20,7 @@ from restresponse.classifier.selection import Selector
 from restresponse.folds import assign_folds
 
 RESPONDERS, OTHERS, COMPONENTS, VOXELS, FOLDS, INNER = 29, 14, 30, 20, 10, 5
+AMPLITUDE = 0.5  # standard deviation of a participant's strength in a network, in that of a voxel
 PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1, 10, 100)
 # protocol -> whether components are selected, on all labels, and the penalty is chosen on the reported folds
 PROTOCOLS = {
@@ -38,7 +39,8 @@ def null_areas(seed: int, penalties: tuple[float, ...] = PENALTIES) -> dict[str,
     response = np.repeat([1, 0], [RESPONDERS, OTHERS])
     dealt = assign_folds({f"{i:02d}": int(value) for i, value in enumerate(response)}, FOLDS, 1, seed)
     tests = {fold: part["participant_id"].astype(int).to_numpy() for fold, part in dealt.groupby("fold")}
-    maps = rng.standard_normal((n, COMPONENTS, VOXELS))
+    # Each participant has more or less of each network, as real maps do; none of it has to do with the labels.
+    maps = AMPLITUDE * rng.standard_normal((n, COMPONENTS, 1)) + rng.standard_normal((n, COMPONENTS, VOXELS))
     products = MapProducts(*inner_products(list(maps)), VOXELS)
     selector = Selector(maps.mean(axis=2), 0.1)
     everyone, found = np.arange(n), {}
