@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,17 @@ from restresponse.classifier.ladder import leak_of
 from restresponse.files import digest_of, read_array, read_json, read_table, write_text
 from restresponse.identifiers import Identifiers
 from restresponse.metrics.certificate import quoted
-from restresponse.metrics.collect import CONSTANT
+from restresponse.metrics.collect import BASELINE, CONSTANT
 from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
 from restresponse.plan import Plan
 from restresponse.provenance import versions
-from restresponse.report import figures
+from restresponse.report import figures, trust, trust_figures
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
 from restresponse.report.summary import span, verdict
+from restresponse.report.training import left_out_rows, training_rows
 from restresponse.report.tuning import tuning_rows
 
 if TYPE_CHECKING:
@@ -88,8 +88,11 @@ def content(run: Run) -> dict[str, Any]:
 
     identifiers = run.identifiers()
 
-    metrics, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
+    everything, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
     predictions, audit = run.table("metrics/predictions.tsv"), run.table("metrics/audit.tsv")
+    metrics = everything[everything["arm"] != BASELINE]
+    predictions = predictions[predictions["arm"] != BASELINE]
+    comparisons, permutations = run.table("metrics/comparisons.tsv"), run.table("metrics/permutations.tsv")
     models = run.models()
     protocols = Plan.of(run.config).protocols
     named = [name for name in protocols if leak_of(name) is None]  # the rungs have a figure of their own
@@ -99,7 +102,7 @@ def content(run: Run) -> dict[str, Any]:
     shown = {
         "identifiers": identifiers.shown,
         "title": run.config["report"]["title"],
-        "summary": verdict(metrics, optimism, audit, predictions, confidence)
+        "summary": verdict(metrics, optimism, audit, predictions, confidence, comparisons, permutations)
         + [f"Each leak alone, {sentence}" for sentence in ladder_sentences(optimism, confidence)[:1]]
         + motion_warning(run.table("metrics/motion.tsv"), confidence),
         "headline": headline_rows(metrics, optimism, named),
@@ -112,7 +115,16 @@ def content(run: Run) -> dict[str, Any]:
         "training": training_rows(models),
         "tuning": tuning_rows(models),
         "left_out": left_out_rows(models, identifiers),
-        "metrics": metric_rows(metrics),
+        "metrics": metric_rows(metrics, trust.null_cells(permutations)),
+        "baselines": trust.baseline_rows(everything),
+        "comparisons": trust.comparison_rows(comparisons),
+        "null_figure": trust_figures.null_figure(run.table("metrics/null.tsv"), permutations),
+        "permuted": trust.settings_of(run.config),
+        "calibration": trust.calibration_rows(run.table("metrics/calibration.tsv"), run.table("metrics/variance.tsv")),
+        "calibration_figure": trust_figures.calibration_figure(
+            run.table("metrics/reliability.tsv"), run.table("metrics/decision_curve.tsv")
+        ),
+        "power": trust.power_sentences(run.table("metrics/power.tsv"), confidence),
         "metric_names": [name.replace("_", " ") for name in METRICS],
         "roc": figures.roc_figure(predictions[predictions["protocol"].isin(named)], metrics),
         "optimism_figure": figures.optimism_figure(metrics, optimism, named),
@@ -293,8 +305,10 @@ def headline_rows(metrics: pandas.DataFrame, optimism: pandas.DataFrame, protoco
     }
 
 
-def metric_rows(metrics: pandas.DataFrame) -> list[dict[str, Any]]:
-    """One row a (protocol, arm, model): both AUCs, the pooled metrics with intervals, the confusion table."""
+def metric_rows(
+    metrics: pandas.DataFrame, null: Mapping[tuple[str, str, str], Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """One row a (protocol, arm, model): both AUCs, each with its null, the pooled metrics with intervals, the confusion table."""
     rows = []
     for (protocol, arm, model), part in metrics.groupby(["protocol", "arm", "model"], sort=False):
         cells = {(row.metric, row.scope): row for row in part.itertuples()}
@@ -305,6 +319,7 @@ def metric_rows(metrics: pandas.DataFrame) -> list[dict[str, Any]]:
                 "model": model,
                 "constant": model == CONSTANT,
                 "n": int(cells["auc", "mean"].n),
+                "null": null.get((protocol, arm, model), {}),
                 "mean_auc": cells["auc", "mean"],
                 "pooled_auc": cells["auc", "pooled"],
                 "pooled": [cells[name, "pooled"] for name in METRICS],
@@ -341,55 +356,6 @@ def audit_rows(audit: pandas.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def training_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row a (protocol, arm, model): its size and what was chosen in its folds."""
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for key, facts in models.items():
-        groups.setdefault(key[:3], []).append(facts)
-    rows = []
-    for (protocol, arm, model), folds_facts in groups.items():
-        chosen = [facts.get("chosen") or {} for facts in folds_facts]
-        losses = [(facts.get("training_loss_first"), facts.get("training_loss_last")) for facts in folds_facts]
-        channels = sorted({facts["n_channels"] for facts in folds_facts if facts.get("n_channels") is not None})
-        rows.append(
-            {
-                "protocol": protocol,
-                "arm": arm,
-                "model": model,
-                "parameters": max(
-                    (facts["n_parameters"] for facts in folds_facts if facts.get("n_parameters")), default=None
-                ),
-                "channels": ", ".join(map(str, channels)) or None,
-                "epochs": ", ".join(str(row["epoch"]) for row in chosen if row.get("epoch") is not None) or None,
-                "penalties": ", ".join(f"{row['penalty']:g}" for row in chosen if row.get("penalty") is not None)
-                or None,
-                "loss_fell": f"{sum(last < first for first, last in losses)} of {len(losses)}"
-                if all(value is not None for pair in losses for value in pair)
-                else None,
-            }
-        )
-    return rows
-
-
-def left_out_rows(
-    models: Mapping[tuple[str, str, str, str], Mapping[str, Any]], identifiers: Identifiers
-) -> list[dict[str, str]]:
-    """Participants whom an arm had to leave out, and why; counted by reason where they are not named."""
-    found = {
-        (key[1], entry["participant_id"], entry["reason"]): None
-        for key, facts in models.items()
-        for entry in facts.get("left_out") or []
-        if isinstance(entry, dict)
-    }
-    if identifiers.shown:
-        return [dict(zip(("arm", "participant", "reason"), row, strict=True)) for row in sorted(found)]
-    counts = Counter((arm, identifiers.without(reason)) for arm, _, reason in found)
-    return [
-        {"arm": arm, "participant": f"{count} participant{'s' if count > 1 else ''}", "reason": reason}
-        for (arm, reason), count in sorted(counts.items())
-    ]
 
 
 def number(value: Any, digits: int = 2) -> str:
