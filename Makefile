@@ -1,14 +1,16 @@
 # make demo    set up and run the whole workflow on the embedded demo cohort (ARGS="…" is handed on to snakemake)
 # make test    set up and run the tests           make lint    formatting, lint, dry run
+# make container   image and SIF for --use-singularity (STAGE="python gpu spm fsl"; containers/build says what else)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+STAGE ?= python
 export PYTHONPATH := workflow/lib
 export PYTHONNOUSERSITE := 1
 export PYTHONDONTWRITEBYTECODE :=# compiled once, at the first import, and not in every job
 
-.PHONY: demo cohort test lint format requirements clean
+.PHONY: demo cohort test lint format requirements container container-base clean
 
 demo: cohort
 	$(BIN)/snakemake --cores all $(ARGS) --configfile config/demo.yaml
@@ -38,6 +40,13 @@ format: $(VENV)/ready-test
 requirements: $(VENV)/ready
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 envs/requirements.in --no-emit-package simpleitk -o envs/requirements.txt
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 envs/requirements-test.in -o envs/requirements-test.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 envs/requirements-gpu.in -o envs/requirements-gpu.txt
+
+container:
+	containers/build image $(STAGE)
+
+container-base:
+	containers/build rootfs
 
 clean:
 	rm -rf results demo .snakemake

@@ -4,7 +4,8 @@ python benchmarks/preprocessing.py FOLDER [--seeds 201 202 203] [--engines embed
 
 Makes the phantoms below FOLDER (1.8 x 1.8 x 4 mm, 120 volumes, a T1w of 0.9 mm, head motion scaled so that it reaches 3 mm or
 3 deg), preprocesses each in a process of its own, and prints a table in Markdown. What is already in FOLDER is used again,
-except the preprocessing. `--together` runs the first two seeds one after the other and then at once, and gives the ratio.
+except the preprocessing. FSL is found as the engine finds it; SPM's command is in RESTRESPONSE_SPM_COMMAND (and its folder in
+RESTRESPONSE_SPM_FOLDER, where the command does not know it). `--together` runs the first two seeds one after the other and then at once, and gives the ratio.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
 
     own, out = folder / "bids" / PARTICIPANT, folder / engine
     _keep_shift(out)
+    engine_settings = settings_of(engine)
     anatomical, functional, denoised = outputs(out)
     cpu, stages = [_cpu()], ["start"]
 
@@ -157,15 +159,15 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
 
     done("imports")
     normalise_anatomical(
-        own / "anat" / f"{PARTICIPANT}_T1w.nii.gz", anatomical, engine=engine, bias_correction=True,
-        segmentation_iterations=20, voxel_size=voxel_size,
+        own / "anat" / f"{PARTICIPANT}_T1w.nii.gz", anatomical, engine=engine, engine_settings=engine_settings,
+        bias_correction=True, segmentation_iterations=20, voxel_size=voxel_size,
     )  # fmt: skip
     done("anatomical")
     stem = own / "func" / f"{PARTICIPANT}_task-rest_bold"
     sidecar = read_json(stem.with_suffix(".json"))
     preprocess_scan(
         stem.with_suffix(".nii.gz"), anatomical, functional, repetition_time=sidecar["RepetitionTime"],
-        slice_times=sidecar["SliceTiming"], engine=engine, voxel_size=voxel_size, slice_timing=True, smoothing_fwhm=5,
+        slice_times=sidecar["SliceTiming"], engine=engine, engine_settings=engine_settings, voxel_size=voxel_size, slice_timing=True, smoothing_fwhm=5,
         unwarp="auto", phase_encoding_direction=sidecar["PhaseEncodingDirection"],
         total_readout_time=sidecar.get("TotalReadoutTime"),
     )  # fmt: skip
@@ -183,6 +185,16 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
     kept = sum(path.stat().st_size for path in (functional["image"], denoised["image"]))
     steps = {name: record["steps"] for name, record in records.items()}
     write_json(out / "measured.json", {"cpu": spent, "cpu_all": cpu[-1], "kept_mb": kept / 1e6, "steps": steps})
+
+
+def settings_of(engine: str) -> dict[str, Any]:
+    """The engine's part of the config's section `engines`."""
+    if engine != "spm":
+        return {}
+    command = os.environ.get("RESTRESPONSE_SPM_COMMAND", "")
+    return {
+        "command": command, "use_mcr": "matlab" not in command, "folder": os.environ.get("RESTRESPONSE_SPM_FOLDER")
+    }  # fmt: skip
 
 
 def _keep_shift(out: Path) -> None:
@@ -218,7 +230,7 @@ def rows_of(engine: str, seed: int, measured: dict[str, Any], found: dict[str, s
     rows = []
     for stage, steps in measured["steps"].items():
         for step in steps:
-            if step["tool"] == "none" or step["seconds"] is None:
+            if step["seconds"] is None:
                 continue
             spent = f"{step['cpu_seconds']:.1f}" if step.get("cpu_seconds") is not None else ""
             rows.append(_row(seed, engine, step["step"], found.get(step["step"], ""), spent, f"{step['seconds']:.1f}"))

@@ -2,7 +2,8 @@
 
     python benchmarks/scale.py FOLDER --participants 43 1000 10000
 
-Prints a table in Markdown: seconds of discovery a 1,000 scans, seconds and peak memory of `snakemake --dry-run`, jobs.
+Prints a table in Markdown: seconds of discovery a 1,000 scans, seconds and peak memory of `snakemake --dry-run`, jobs. The
+peer is a plain graph of 17 rules of one job a participant, dry-run right after ours (`--no-peer` leaves it out).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import nibabel as nib
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+N_STEPS = 17  # rules of the plain graph
 
 
 def image_bytes(shape: tuple[int, ...]) -> bytes:
@@ -69,10 +71,25 @@ def discovery_seconds(root: Path) -> float:
     return float(done.stdout)
 
 
-def dry_run(folder: Path, settings: list[str]) -> tuple[float, float, float, int]:
+def plain_snakefile(folder: Path, n_participants: int) -> Path:
+    """The peer: a chain of 17 rules, each with one file in and one out for each participant."""
+    rules = [f"NAMES = [f'sub-{{number:05d}}' for number in range(1, {n_participants} + 1)]"]
+    rules.append(f"rule all:\n    input: expand('plain/{N_STEPS}/{{name}}.txt', name=NAMES)")
+    for step in range(1, N_STEPS + 1):
+        source = f"plain/{step - 1}/{{name}}.txt" if step > 1 else "bids/{name}/anat/{name}_T1w.nii.gz"
+        rules.append(
+            f"rule step_{step}:\n    input: '{source}'\n    output: 'plain/{step}/{{name}}.txt'\n"
+            "    shell: 'touch {output}'"
+        )
+    path = folder / "Snakefile.plain"
+    path.write_text("\n".join(rules) + "\n")
+    return path
+
+
+def dry_run(snakefile: Path, folder: Path, settings: list[str]) -> tuple[float, float, float, int]:
     """Wall s, CPU s, peak MB and number of jobs of a dry run."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--cores", "2", "--dry-run", "--quiet", "rules", "--config", *settings]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
+    command += ["--cores", "2", "--dry-run", "--quiet", "rules"] + (["--config", *settings] if settings else [])
     start = time.perf_counter()
     output = folder / "dry_run.txt"
     with output.open("w") as stream:
@@ -91,20 +108,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--participants", type=int, nargs="+", default=[43, 1000, 10000])
     parser.add_argument("--config", nargs="*", default=[], help="key=value, handed on to snakemake")
+    parser.add_argument("--no-peer", action="store_true", help="without the plain graph")
     arguments = parser.parse_args()
-    print("| participants | discovery s | s a 1,000 scans | dry run s | CPU s | peak MB | jobs |")
-    print("|---|---|---|---|---|---|---|")
+    print("| participants | graph | discovery s | s a 1,000 scans | dry run s | CPU s | peak MB | jobs |")
+    print("|---|---|---|---|---|---|---|---|")
     for n in arguments.participants:
         folder = arguments.folder / f"participants-{n}"
         if not (folder / "bids").is_dir():
             make_tree(folder / "bids", n)
         discovery = discovery_seconds(folder / "bids")
         settings = [f"dataset={{bids_dir: {folder / 'bids'}}}", *arguments.config]
-        wall, cpu, peak, jobs = dry_run(folder, settings)
-        print(
-            f"| {n:,} | {discovery:.2f} | {discovery * 1000 / n:.2f} | {wall:.1f} | {cpu:.1f} | {peak:.0f} | {jobs:,} |",
-            flush=True,
-        )
+        rows = [
+            ("ours", f"{discovery:.2f} | {discovery * 1000 / n:.2f}", dry_run(ROOT / "Snakefile", folder, settings))
+        ]
+        if not arguments.no_peer:
+            rows.append(("plain", " | ", dry_run(plain_snakefile(folder, n), folder, [])))
+        for graph, found, (wall, cpu, peak, jobs) in rows:
+            print(f"| {n:,} | {graph} | {found} | {wall:.1f} | {cpu:.1f} | {peak:.0f} | {jobs:,} |", flush=True)
 
 
 if __name__ == "__main__":

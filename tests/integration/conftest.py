@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from container_images import apptainer, builder, image  # noqa: F401 (fixtures)
 
 from running import ROOT, TINY, run_snakemake
 

@@ -34,7 +34,9 @@ def test_the_scans_are_taken_as_they_are(adopted, tiny_study):
     assert not (adopted / "results/anatomical").exists()
     scan = "sub-01_task-rest"
     before, after = (
-        np.asarray(read_image(study / f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"))
+        np.asarray(
+            read_image(study / f"results/functional/denoised/batch-01/{scan}_space-MNI152_desc-denoised_bold.nii.gz")
+        )
         for study in (tiny_study, adopted)
     )
     assert np.abs(before - after).max() < 0.01 * before.std()  # 16 bits, rounded twice

@@ -36,8 +36,13 @@ def test_a_truncated_scan_is_recorded_left_out_and_listed_and_the_run_ends_with_
     assert record["reason"] in inclusion.loc[scan, "reason"]
     assert inclusion["included"].sum() == 8
     assert (study / "results/metrics/predictions.tsv").read_text() == before
-    page = (study / "results/report/index.html").read_text()
-    assert scan in page and "cannot be read to its end" in page
+    report, index, named = (
+        study / f"results/{page}.html" for page in ("report/index", "quality/index", "quality/scans")
+    )
+    assert all("cannot be read to its end" in page.read_text() for page in (report, index, named))
+    for number in range(1, 10):  # report.identifiers is false
+        assert f"sub-{number:02d}" not in report.read_text() + index.read_text()
+        assert f"sub-{number:02d}_task-rest" in named.read_text()
     for image in (study / f"results/functional/{scan}").glob("*.nii.gz"):
         assert image.stat().st_size == 0
 
@@ -57,7 +62,7 @@ def test_a_folds_fit_does_not_change_when_its_test_scans_become_noise(study):
     rng = np.random.default_rng(0)
     for participant in folds.loc[folds["fold"] == FOLD, "participant_id"]:
         scan = f"{participant}_task-rest"
-        path = study / f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        [path] = study.glob(f"results/functional/denoised/*/{scan}_space-MNI152_desc-denoised_bold.nii.gz")
         image = nib.load(path)
         inside = np.asarray(image.dataobj).any(axis=-1, keepdims=True)
         noise = rng.standard_normal(image.shape).astype(np.float32) * inside

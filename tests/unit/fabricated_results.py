@@ -111,10 +111,10 @@ def write_baselines(plan: Plan, config: dict[str, Any], batches: dict[str, list[
         outcome=config["dataset"]["outcome"],
     )
     for batch, members in batches.items():
-        series = "results/functional/{0}/{0}_{1}".format
         measure_batch(
-            bold={name: {scan_of(name): series(scan_of(name), BOLD)} for name in members},
-            confounds={name: {scan_of(name): series(scan_of(name), CONFOUNDS)} for name in members},
+            preprocessed=[f"results/functional/{scan_of(name)}" for name in members],
+            denoised=f"results/functional/denoised/{batch}",
+            scans={name: [scan_of(name)] for name in members},
             quality=f"results/quality/scans/{batch}",
             inclusion="results/quality/inclusion.tsv",
             mask="results/quality/group_mask.nii.gz",
@@ -221,6 +221,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
     for name in PARTICIPANTS:
         scan = scan_of(name)
         folder = Path(f"results/functional/{scan}")
+        cleaned = Path(f"results/functional/denoised/{batch_of(batches, name)}")
         failed = REASON if name == FAILED else None
         status = {"status": "failed" if failed else "done", "reason": failed}
         sentence = "Volumes were realigned to the first by a rigid transform."
@@ -228,7 +229,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         dof = {"n_volumes": N_VOLUMES, "dof_bandpass": 30, "dof_residual": 24, "n_outliers": 1}
         sentence = f"Denoising took out 6 motion parameters, which left 24 of {N_VOLUMES} degrees of freedom."
         write_json(
-            folder / f"{scan}_desc-denoised.json",
+            cleaned / f"{scan}_desc-denoised.json",
             {"scan": scan, **status, "methods": [] if failed else [sentence], **(dof if not failed else {})},
         )
         anatomical = {"status": "done", "reason": None, "methods": ["The T1w image was corrected for bias (N4)."]}
@@ -248,7 +249,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
-        image = folder / f"{scan}_{BOLD}"
+        image = cleaned / f"{scan}_{BOLD}"
         write_table(folder / f"{scan}_{CONFOUNDS}", pd.DataFrame({"global_signal": 100 + noise.normal(size=N_VOLUMES)}))
         if failed:
             image.write_bytes(b"")
@@ -276,7 +277,8 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
     bold, reduced = {}, {}
     for name in PARTICIPANTS:
         scan = scan_of(name)
-        bold[name] = {scan: f"results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
+        cleaned = f"results/functional/denoised/{batch_of(batches, name)}"
+        bold[name] = {scan: f"{cleaned}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"}
         reduced[name] = f"results/group_ica/participants/{batch_of(batches, name)}/{name}_reduced.npy"
         reduce_participant(
             bold=bold[name],
@@ -548,6 +550,7 @@ def audit(tree: SimpleNamespace) -> None:
         models=plan.models,
         order=ORDER,
         batches=tree.batches,
+        group_ica=tree.config["group_ica"],
         audit="results/metrics/audit.tsv",
         baselines=plan.folds,
     )

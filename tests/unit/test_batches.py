@@ -2,8 +2,9 @@
 
 import pytest
 
-from restresponse.batches import batches_of, files_of, scan_files
+from restresponse.batches import batches_of, files_of
 from restresponse.files import writing_folder
+from restresponse.layout import denoised_images, preprocessed_images
 
 
 def test_batches_cut_the_sorted_participants_and_sort_as_they_are_named():
@@ -22,11 +23,16 @@ def test_files_of_participants_lie_in_the_folders_of_their_batches():
         files_of(["a/batch-01"], batches, "_maps.npy")
 
 
-def test_scans_keep_their_participant():
-    scans = {"sub-1": ["run-1", "run-2"], "sub-2": ["run-1"]}
-    assert scan_files(scans, ["a", "b", "c"]) == {"sub-1": {"run-1": "a", "run-2": "b"}, "sub-2": {"run-1": "c"}}
+def test_images_of_scans_keep_their_participant():
+    scans = {"sub-1": ["sub-1_run-1", "sub-1_run-2"], "sub-2": ["sub-2_task-rest"]}
+    images = preprocessed_images(["a", "b", "c"], scans)
+    assert images["sub-1"]["sub-1_run-2"] == "b/sub-1_run-2_space-MNI152_desc-preproc_bold.nii.gz"
+    assert list(images["sub-2"]) == ["sub-2_task-rest"]
+    assert denoised_images("d", scans)["sub-2"] == {
+        "sub-2_task-rest": "d/sub-2_task-rest_space-MNI152_desc-denoised_bold.nii.gz"
+    }
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        scan_files(scans, ["a", "b"])
+        preprocessed_images(["a", "b"], scans)
 
 
 def test_a_folder_that_was_interrupted_leaves_nothing_and_the_former_one_as_it_was(tmp_path):

@@ -14,6 +14,7 @@ from restresponse.classifier.linear import (
     inner_splits,
 )
 from restresponse.classifier.linear_fold import fit_fold
+from restresponse.classifier.protocols import kernel_memory
 from restresponse.classifier.scores import area_under_curve, log_loss
 from restresponse.dual_regression import restrictions, spatial_gram
 from restresponse.errors import InputError
@@ -266,3 +267,8 @@ def test_kernel_leaves_out_participants_without_maps(tmp_path, monkeypatch):
 def test_channels_without_variation_are_refused():
     with pytest.raises(InputError, match="channel 1 does not vary"):
         Channels(np.ones((1, 3, 3)) * 4, np.full((3, 1), 4.0), 4).scaling(np.arange(3))
+
+
+def test_memory_of_linear_jobs_grows_with_the_square_of_the_maps():
+    assert kernel_memory(43, 30, least=1500) == 1500
+    assert kernel_memory(1000, 30, least=1500) == pytest.approx(2.2 * 7200 / 1.048576, rel=0.01)

@@ -8,7 +8,7 @@ from classifier_cohort import CLEAN, FOLDS, PAPER, VOXNET, Cohort, config, job_o
 
 from restresponse.classifier.architectures import n_parameters
 from restresponse.classifier.inputs import ClassifierGrid, Samples, read_channels
-from restresponse.classifier.network import prepare
+from restresponse.classifier.network import prepare, read_network
 from restresponse.classifier.network_fold import train_fold
 from restresponse.classifier.training import predict, train
 from restresponse.components.selection import group_test, select
@@ -39,9 +39,28 @@ def run(cohort, protocol, arm, **changed):
 
 
 def weights_of(folder):
+    return read_network(folder / "model.keras").get_weights()
+
+
+def test_a_network_file_that_holds_code_or_is_cut_short_is_refused(tmp_path):
     import keras
 
-    return keras.saving.load_model(folder / "model.keras").get_weights()
+    marker = tmp_path / "pwned"
+    path = str(marker)
+    hostile = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: (open(path, "w"), x)[1])])  # noqa: SIM115
+    marker.unlink(missing_ok=True)  # building it ran it
+    hostile.save(tmp_path / "model.keras")
+    with pytest.raises(InputError, match="cannot be loaded as a network without running code"):
+        read_network(tmp_path / "model.keras")
+    assert not marker.exists()
+    whole = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    whole.save(tmp_path / "whole.keras")
+    again = read_network(tmp_path / "whole.keras")
+    assert all(np.array_equal(one, other) for one, other in zip(again.get_weights(), whole.get_weights(), strict=True))
+    content = (tmp_path / "whole.keras").read_bytes()
+    (tmp_path / "whole.keras").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="remove it and run again"):
+        read_network(tmp_path / "whole.keras")
 
 
 def test_samples_are_scaled_by_training_participants_and_zero_outside_the_brain():

@@ -100,6 +100,12 @@ def test_what_is_given_is_left_as_it_was(config, tmp_path):
     assert validate({}, tmp_path)["dataset"]["include"] == {}
 
 
+def test_a_home_is_written_out_since_that_of_a_container_is_another(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    filled = validate({"dataset": {"bids_dir": "~/study", "derivatives": "other"}}, tmp_path)["dataset"]
+    assert (filled["bids_dir"], filled["derivatives"]) == ("/home/anna/study", "other")
+
+
 def test_entries_of_the_users_own_are_filled_by_their_kind(config, tmp_path):
     config["classifier"]["models"] |= {"small": {"kind": "network", "epochs": 3}, "ridge": {"kind": "linear"}}
     config["classifier"]["arms"] |= {
@@ -328,3 +334,23 @@ def test_the_order_of_keys_in_a_file_changes_nothing(tmp_path):
     ordered, shuffled = yaml.safe_load(shipped), yaml.safe_load(yaml.safe_dump(yaml.safe_load(shipped), sort_keys=True))
     assert repr(shuffled) != repr(ordered)
     assert repr(validate(shuffled, tmp_path)) == repr(validate(ordered, tmp_path))
+
+
+def test_numbers_inside_braces_on_the_command_line_are_numbers(tmp_path):
+    # what Snakemake makes of --config "classifier={gpu: 1}" and the like
+    typed = {
+        "dataset": {"task": "1", "slice_timing": ["0.0", "1.3"]},
+        "functional": {"slice_timing": "false", "smoothing_fwhm": "6.5", "denoising": {"bandpass_low": "null"}},
+        "quality": {"maximum_mean_displacement": "far"},
+        "classifier": {
+            "gpu": "1",
+            "models": {"voxnet": {"kind": "network"}, "linear": {"kind": "linear", "penalties": ["0.1", "1"]}},
+        },
+    }
+    assert "maximum_mean_displacement" in the_line(typed, tmp_path) and "'far'" in the_line(typed, tmp_path)
+    del typed["quality"]
+    read = validate(typed, tmp_path)
+    assert read["classifier"]["gpu"] == 1 and read["functional"]["slice_timing"] is False
+    assert read["functional"]["smoothing_fwhm"] == 6.5 and read["functional"]["denoising"]["bandpass_low"] is None
+    assert read["classifier"]["models"]["linear"]["penalties"] == [0.1, 1]
+    assert read["dataset"]["task"] == "1" and read["dataset"]["slice_timing"] == [0.0, 1.3]

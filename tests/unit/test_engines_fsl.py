@@ -135,7 +135,8 @@ def test_programs_that_are_not_found_are_named_before_any_work(tmp_path, home, m
     assert fsl_installation.version() is None
 
 
-def test_a_program_that_fails_leaves_its_words_and_no_output(tmp_path, home):
+def test_a_program_that_fails_leaves_its_words_and_no_output(tmp_path, home, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")  # FSL itself may be on it, and the user's PATH comes first
     (home / "bin").mkdir()
     works = Fsl(tmp_path)
     series = write_image(tmp_path / "s.nii", np.zeros((4, 4, 4, 3), np.float32), np.eye(4))

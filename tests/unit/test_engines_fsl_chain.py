@@ -12,11 +12,12 @@ from preprocessed_phantom import ANATOMICAL, FUNCTIONAL, PARTICIPANT, anatomical
 
 from restresponse import grid
 from restresponse.anatomical import normalise_anatomical
-from restresponse.engines import fsl_installation, masks, motion, warps
+from restresponse.engines import TISSUES, fsl_installation, masks, motion, warps
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table
 from restresponse.functional.confounds import MOTION
 from restresponse.functional.preprocess import preprocess_scan
+from restresponse.phantom.anatomy import sampled, tissue_template
 from restresponse.phantom.cohort import make_cohort
 from restresponse.phantom.settings import CohortSettings
 from restresponse.phantom.truth import read_truth
@@ -64,6 +65,14 @@ def test_fsl_brings_the_t1w_to_the_template(chain):
     error = np.linalg.norm(found - truth.mni_to_t1w(points.T).T, axis=1)
     print(f"fsl: normalisation error {error.mean():.2f} mm, quality {record['quality']}")
     assert error.mean() < 1.0
+    image = nib.load(outputs["brain_mask"])
+    planted, _ = sampled(truth.warp, tissue_template(), image.shape, image.affine)
+    found = {
+        name: masks.dice(np.asarray(nib.load(outputs[name]).dataobj) > 0.5, planted[..., number] > 0.5)
+        for number, name in enumerate(TISSUES)
+    }
+    print(f"fsl: Dice with the planted tissues {found}")
+    assert found["GM"] > 0.85 and found["WM"] > 0.85 and found["CSF"] > 0.75
     grey = np.asarray(nib.load(outputs["GM_MNI"]).dataobj) > 0.5
     assert masks.dice(grey, grid.template_image("GM", ANATOMICAL["voxel_size"]) > 0.5) > 0.75
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 
 from restresponse import files
+from restresponse.errors import DamagedFile
+from restresponse.images import read_series
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -135,3 +138,39 @@ def test_saving_leaves_nibabels_own_compression_as_it_was(tmp_path):
 def test_the_digest_is_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert files.digest_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("left", ["half", "nothing", "zeros"])
+@pytest.mark.parametrize("name", ["a.json", "a.tsv", "a.npy", "a.nii.gz"])
+def test_a_file_that_the_disk_lost_a_part_of_is_named_with_what_to_remove(tmp_path, name, left):
+    path = tmp_path / "batch-01" / name
+    files.write_json(path.with_name("a.json"), {"a": list(range(50))})
+    files.write_table(path.with_name("a.tsv"), pd.DataFrame({"participant_id": ["sub-01"] * 9, "x": 0.123}))
+    files.write_array(path.with_name("a.npy"), np.arange(500.0))
+    files.write_image(path.with_name("a.nii.gz"), np.random.default_rng(0).random((5, 5, 5, 9)), np.eye(4))
+    readers = {"a.json": files.read_json, "a.tsv": files.read_table, "a.npy": files.read_array, "a.nii.gz": read_series}
+    readers[name](path)
+    content = path.read_bytes()
+    size = len(content)
+    path.write_bytes({"half": content[: size // 2], "nothing": b"", "zeros": bytes(size)}[left])
+    with pytest.raises(DamagedFile) as raised:
+        readers[name](path)
+    assert f"{path} is not whole" in str(raised.value)
+    assert str(raised.value).endswith(f"rm -r {path.parent}")  # a batch's folder is made as one
+    with pytest.raises(FileNotFoundError):  # which is no damage
+        readers[name](tmp_path / "absent")
+
+
+def test_what_killed_jobs_left_half_written_is_removed_and_what_a_living_one_writes_stays(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    mine, other = tmp_path / "a.npy", tmp_path / "b.npy"
+    left = [tmp_path / f".{gone.pid}-0123abcd-{name}" for name in ("a.npy", "batch-01", "b.npy")]
+    living = tmp_path / f".{os.getpid()}-0123abcd-a.npy"
+    for path in (left[0], left[2], living, mine):
+        path.write_text("half")
+    left[1].mkdir()
+    (left[1] / "sub-01_maps.npy").write_text("half")
+    files.clear_abandoned([mine, tmp_path / "batch-01", tmp_path / "absent" / "c"])
+    assert sorted(tmp_path.iterdir()) == sorted([left[2], living, mine])  # b.npy is another job's
+    assert not other.exists()

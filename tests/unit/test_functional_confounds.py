@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from restresponse.engines import warps
+from restresponse.engines.motion import matrices_of
 from restresponse.files import read_table, write_json, write_table
-from restresponse.functional.confounds import column_facts, confounds, slow_cosines
+from restresponse.functional.confounds import column_facts, confounds, root_mean_square_displacement, slow_cosines
 
 TR, N_SCANS = 2.6, 160
 MASKS = {"WM": "white matter: eroded", "CSF": "cerebrospinal fluid: eroded"}
@@ -37,12 +39,12 @@ def fmripreps_own_table() -> tuple[list[str], dict]:
     return columns, json.loads((folder / "test-v21_desc-confounds_timeseries.json").read_text())
 
 
-def test_every_column_but_the_temporal_compcor_and_jenkinsons_measure_is_named_as_fmriprep_names_it(scan):
+def test_every_column_but_the_temporal_compcor_and_the_outliers_is_named_as_fmriprep_names_it(scan):
     columns, _ = fmripreps_own_table()
     numbered = {name.rstrip("0123456789") for name in columns}
     assert {name.rstrip("0123456789") for name in scan[2]} <= numbered
     lacking = numbered - {name.rstrip("0123456789") for name in scan[2]}
-    assert lacking == {"csf_wm", "tcompcor", "rmsd", "t_comp_cor_", "non_steady_state_outlier", "motion_outlier"}
+    assert lacking == {"tcompcor", "t_comp_cor_", "non_steady_state_outlier", "motion_outlier"}
 
 
 def test_a_components_facts_are_fmripreps_and_are_the_singular_values_of_its_mask(scan):
@@ -73,6 +75,25 @@ def test_means_are_those_of_their_masks_and_expanded_like_motion(scan):
     assert facts["csf"]["Method"] == facts["white_matter"]["Method"] == facts["global_signal"]["Method"] == "Mean"
     assert facts["trans_x_derivative1_power2"]["Units"] == "mm^2" and facts["rot_z_derivative1"]["Units"] == "rad"
     assert all(fact["Description"] and fact["Units"] for fact in facts.values()) and set(facts) == set(table)
+
+
+def test_jenkinsons_displacement_is_the_root_mean_square_over_a_sphere_of_80_mm():
+    random = np.random.default_rng(1)
+    motion = random.standard_normal((5, 6)) * ([1.0] * 3 + [0.02] * 3)
+    points = random.uniform(-80, 80, (400_000, 3))
+    points = points[np.linalg.norm(points, axis=1) < 80]
+    places = [warps.world_of(points, matrix) for matrix in matrices_of(motion, np.zeros(3))]
+    found = root_mean_square_displacement(motion)
+    assert np.isnan(found[0])
+    for volume in range(1, 5):  # of where the volume before has each piece of the head
+        apart = places[volume] - places[volume - 1]
+        assert found[volume] == pytest.approx(np.sqrt((apart**2).sum(axis=1).mean()), rel=0.01)
+
+
+def test_the_mean_of_both_tissues_weighs_voxels(scan):
+    image, masks, table = scan
+    together = image[masks["CSF"] | masks["WM"]].mean(axis=0, dtype=float)
+    assert table["csf_wm"].to_numpy() == pytest.approx(together)
 
 
 def test_cosines_are_the_orthonormal_ones_slower_than_128_seconds(scan):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from restresponse.errors import InputError
+from restresponse.errors import DamagedFile, InputError
 from restresponse.files import read_json, write_image, write_json, write_table
 from restresponse.functional.confounds import (
     confounds,
@@ -407,6 +407,20 @@ def test_a_failed_scan_passes_on_with_its_reason(files):
     record = run(files)
     assert record["status"] == "failed" and record["reason"] == "the image is truncated"
     assert (files / "denoised.nii.gz").stat().st_size == 0
+
+
+def test_a_table_or_an_image_that_the_disk_lost_a_part_of_is_no_failed_scan(files):
+    table = (files / "confounds.tsv").read_text().splitlines(keepends=True)
+    (files / "confounds.tsv").write_text("".join(table[:60]))  # whole lines, too few for the filter
+    with pytest.raises(DamagedFile, match=r"confounds.tsv is not whole \(59 rows; expected 160, one a volume\)"):
+        run(files)
+    (files / "confounds.tsv").write_text("".join(table))
+    image = (files / "preproc.nii.gz").read_bytes()
+    for length in (0, len(image) // 2):
+        (files / "preproc.nii.gz").write_bytes(image[:length])
+        with pytest.raises(DamagedFile, match=r"rm \S*preproc.nii.gz"):
+            run(files)
+    assert not (files / "denoised.json").exists()
 
 
 @pytest.mark.parametrize(("value", "words"), [(np.nan, "not finite"), (3.0, "no voxel .* has a signal left")])

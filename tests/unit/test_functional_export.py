@@ -14,12 +14,11 @@ import pytest
 import yaml
 from bids_tree import default_settings
 
-from restresponse import __version__
+from restresponse import __version__, layout
 from restresponse.anatomical import normalise_anatomical
 from restresponse.dataset import read_dataset, write_tables
-from restresponse.engines import TISSUES
 from restresponse.files import read_json, write_json
-from restresponse.functional.denoising import denoise_scan
+from restresponse.functional.denoising import denoise_batch
 from restresponse.functional.derivatives import adopt_scan
 from restresponse.functional.export import export_derivatives
 from restresponse.functional.preprocess import preprocess_scan
@@ -31,35 +30,26 @@ DENOISING = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())["function
 DENOISING = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["functional"]["denoising"] | DENOISING
 VOXEL_SIZE = 6
 ENGINE = {"engine": "embedded", "voxel_size": VOXEL_SIZE}
+BATCHES = {"batch-01": ["sub-01_task-rest", "sub-02_task-rest"]}
 STANDARD = "space-MNI152NLin2009aSym_res-6"
 
 
-def functional_files(results: Path, scan: str) -> dict[str, Path]:
+def functional_files(results: Path, scan: str) -> dict[str, str]:
     """Outputs of the rules `functional_preprocess` and `functional_adopt`."""
-    folder = results / "functional" / scan
-    names = {"image": "_space-MNI152_desc-preproc_bold.nii.gz", "mask": "_space-MNI152_desc-brain_mask.nii.gz"}
-    names |= {"confounds": "_desc-confounds_timeseries.tsv", "confounds_facts": "_desc-confounds_timeseries.json"}
-    return {key: folder / f"{scan}{ending}" for key, ending in (names | {"record": ".json"}).items()}
+    return layout.functional_files(results / "functional" / scan, scan)
 
 
-def anatomical_files(results: Path, anat: str) -> dict[str, Path]:
+def anatomical_files(results: Path, anat: str) -> dict[str, str]:
     """Outputs of the rule `anatomical_normalise`."""
-    names = {"T1w": "_desc-preproc_T1w.nii.gz", "brain_mask": "_desc-brain_mask.nii.gz", "record": ".json"}
-    names |= {"affine": "_from-T1w_to-MNI152_affine.mat", "warp": "_from-T1w_to-MNI152_warp.nii.gz"}
-    names |= {"T1w_MNI": "_space-MNI152_desc-preproc_T1w.nii.gz"}
-    for tissue in TISSUES:
-        names |= {
-            tissue: f"_label-{tissue}_probseg.nii.gz",
-            f"{tissue}_MNI": f"_space-MNI152_label-{tissue}_probseg.nii.gz",
-        }
-    return {key: results / "anatomical" / anat / f"{anat}{ending}" for key, ending in names.items()}
+    return layout.anatomical_files(results / "anatomical" / anat, anat)
 
 
-def denoise(results: Path, row: dict) -> None:
-    files, folder = functional_files(results, row["scan"]), results / "functional" / row["scan"]
-    denoise_scan(files["image"], files["confounds"], files["record"], folder / f"{row['scan']}_space-MNI152_desc-denoised_bold.nii.gz",
-                 folder / f"{row['scan']}_desc-denoised.json", folder / f"{row['scan']}_desc-denoising_timeseries.tsv",
-                 folder / f"{row['scan']}_desc-denoising_timeseries.json", scan=row["scan"], repetition_time=row["repetition_time"], settings=DENOISING)  # fmt: skip
+def denoise(results: Path, rows: list[dict]) -> dict[str, list[str]]:
+    """Denoise the scans as one batch, and give the batches."""
+    names = [row["scan"] for row in rows]
+    denoise_batch({name: results / "functional" / name for name in names}, results / "functional/denoised/batch-01",
+                  repetition_times={row["scan"]: row["repetition_time"] for row in rows}, settings=DENOISING)  # fmt: skip
+    return {"batch-01": names}
 
 
 @pytest.fixture(scope="module")
@@ -79,15 +69,14 @@ def study(tmp_path_factory) -> Path:
     write_json(anatomical_files(results, second["anat"])["record"], failed)
     preprocess_scan(second["bold"], anatomical_files(results, second["anat"]), functional_files(results, second["scan"]), slice_timing=True,
                     smoothing_fwhm=5, repetition_time=2.6, slice_times=None, **ENGINE)  # fmt: skip
-    for row in (first, second):
-        denoise(results, row)
+    denoise(results, [first, second])
     return folder
 
 
 @pytest.fixture(scope="module")
 def dataset(study) -> Path:
     export_derivatives(study / "results/dataset/scans.tsv", study / "results/derivatives", bids_dir=study / "bids",
-                       derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
+                       batches=BATCHES, derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
     return study / "results" / "derivatives"
 
 
@@ -157,7 +146,7 @@ def test_images_are_links_that_survive_a_move_and_failed_scans_are_left_out(stud
 def test_made_again_it_is_the_same_and_nothing_old_stays(study, dataset):
     before = {path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
     (dataset / "old.txt").write_text("old")
-    export_derivatives(study / "results/dataset/scans.tsv", dataset, bids_dir=study / "bids", derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
+    export_derivatives(study / "results/dataset/scans.tsv", dataset, batches=BATCHES, bids_dir=study / "bids", derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
     assert {path.relative_to(dataset): path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
     assert not list((study / "results").glob(".*-derivatives"))
 
@@ -184,8 +173,8 @@ def test_it_can_be_started_from_again(study, dataset, tmp_path):
     for key in ("image", "mask"):
         first, second = (np.asarray(nib.load(paths[key]).dataobj) for paths in (before, files))
         np.testing.assert_allclose(first, second, rtol=1e-3, atol=0.05)
-    denoise(results, row)
-    export_derivatives(results / "dataset/scans.tsv", results / "derivatives", bids_dir=study / "bids", derivatives=given, voxel_size=VOXEL_SIZE)  # fmt: skip
+    batches = denoise(results, [row])
+    export_derivatives(results / "dataset/scans.tsv", results / "derivatives", batches=batches, bids_dir=study / "bids", derivatives=given, voxel_size=VOXEL_SIZE)  # fmt: skip
     assert [issue for issue in issues_of(results / "derivatives") if issue["severity"] == "error"] == []
     description = read_json(results / "derivatives/dataset_description.json")
     assert [entry["Name"] for entry in description["GeneratedBy"]] == ["restresponse", "restresponse"]

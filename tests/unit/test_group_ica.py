@@ -5,15 +5,16 @@ import pytest
 
 from restresponse.batches import batches_of
 from restresponse.errors import InputError
+from restresponse.files import write_image
 from restresponse.group_ica import fastica as ica
-from restresponse.group_ica.cohort import cohort_members
 from restresponse.group_ica.group_pca import (
     compute_tile,
     gram_matrix,
     leading_eigenpairs,
     principal_maps,
 )
-from restresponse.group_ica.reduction import reduce_series, variance_normalise
+from restresponse.group_ica.members import cohort_members
+from restresponse.group_ica.reduction import participant_series, reduce_series, variance_normalise
 
 
 @pytest.fixture
@@ -66,6 +67,62 @@ def test_variance_normalisation_gives_unit_norm_and_counts_constant_voxels():
     assert n_constant == 2
     assert norms[[3, 5]] == pytest.approx([0, 0])
     assert np.delete(norms, [3, 5]) == pytest.approx(np.ones(7), abs=1e-5)
+
+
+def planted(n_voxels=4000):
+    """A network in every twentieth voxel over noise whose spread differs between voxels; series, network, spread."""
+    rng = np.random.default_rng(3)
+    spread = rng.uniform(0.5, 4.0, n_voxels)
+    network = np.where(np.arange(n_voxels) % 20 == 0, 6.0, 0.0)
+    series = rng.standard_normal((120, 1)) * network + rng.standard_normal((120, n_voxels)) * spread + 500
+    return series.astype(np.float32), network, spread
+
+
+def test_the_residual_normalisation_scales_by_the_noise_left_after_the_strong_components():
+    series, network, spread = planted()
+    centred = series - series.mean(axis=0)
+    residual, n_constant = variance_normalise(series, "residual")
+    factor = np.linalg.norm(residual, axis=0) / np.linalg.norm(centred, axis=0)
+    noise = factor * spread * np.sqrt(len(series))  # the noise's norm after scaling
+    assert n_constant == 0
+    assert noise[network > 0].mean() == pytest.approx(noise[network == 0].mean(), rel=0.05)
+    assert noise.std() < 0.1 * noise.mean()
+    # Unit norm scales the network's voxels down by their signal too.
+    unit = np.linalg.norm(variance_normalise(series)[0], axis=0) / np.linalg.norm(centred, axis=0) * spread
+    assert unit[network > 0].mean() < 0.6 * unit[network == 0].mean()
+
+
+def test_without_normalisation_a_series_is_demeaned_alone_and_constant_voxels_are_counted():
+    series, _, _ = planted(50)
+    series[:, 7] = 3.0
+    for normalisation in ("none", "residual"):
+        normalised, n_constant = variance_normalise(series, normalisation)
+        assert n_constant == 1
+        assert not normalised[:, 7].any()
+        assert np.isfinite(normalised).all()
+    assert variance_normalise(series, "none")[0] == pytest.approx(series - series.mean(axis=0), abs=1e-3)
+
+
+def test_two_runs_that_are_the_same_scan_are_an_error_that_names_them(tmp_path):
+    series = np.random.default_rng(0).standard_normal((3, 3, 3, 20)).astype(np.float32)
+    mask = np.ones((3, 3, 3), bool)
+    runs = {}
+    for name, data in (("run-1", series), ("run-2", -series), ("run-3", series)):
+        runs[name] = tmp_path / f"{name}.nii.gz"
+        write_image(runs[name], data, np.eye(4))
+    assert participant_series({name: runs[name] for name in ("run-1", "run-2")}, mask)[0].shape == (40, 27)
+    with pytest.raises(InputError, match=r"run-1 and run-3 are the same scan; .*set_aside"):
+        participant_series(runs, mask)
+
+
+def test_voxels_with_values_that_are_no_numbers_are_zero_and_counted(tmp_path):
+    series = np.random.default_rng(0).standard_normal((3, 3, 3, 20)).astype(np.float32)
+    series[0, 0, 0, 4], series[1, 1, 1, 7], series[2, 2, 2] = np.nan, np.inf, 5.0
+    write_image(tmp_path / "run.nii.gz", series, np.eye(4))
+    found, facts = participant_series({"run": tmp_path / "run.nii.gz"}, np.ones((3, 3, 3), bool))
+    assert facts["run"] == {"n_volumes": 20, "n_constant_voxels": 3, "n_not_finite_voxels": 2}
+    assert np.flatnonzero(~found.any(axis=0)).tolist() == [0, 13, 26]
+    assert np.isfinite(found).all()
 
 
 def test_the_sum_of_all_eigenvalues_is_the_number_of_varying_voxels(sources):

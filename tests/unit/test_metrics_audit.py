@@ -178,7 +178,7 @@ def test_a_leak_that_a_protocol_does_not_declare_is_a_violation_under_it_alone(t
         arms={"asc": {**tree.plan.arms["asc"], "models": [model]}},
     )
     with pytest.raises(InputError, match=rf"classifier/paper/asc/{model}/{FOLD}/model.json: sources: .*cohort all"):
-        audit(SimpleNamespace(plan=plan, batches=tree.batches))
+        audit(SimpleNamespace(plan=plan, batches=tree.batches, config=tree.config))
     assert set(violations()["protocol"]) == {"paper"}
 
 

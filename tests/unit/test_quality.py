@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from restresponse import grid
+from restresponse.errors import DamagedFile
 from restresponse.files import read_json, read_table, write_image, write_json, write_table
 from restresponse.quality.group_mask import write_group_mask
 from restresponse.quality.inclusion import SET_ASIDE, decide_inclusion, not_judged, reasons_against
@@ -154,10 +155,22 @@ def test_a_scan_that_denoising_left_nothing_of_is_measured_and_failed(files):
     assert found["coverage"] == 1
 
 
-def test_an_image_of_another_grid_fails_with_both_shapes(files, brain):
+def test_an_image_of_another_grid_or_length_is_damage_and_no_failed_scan(files, brain):
+    whole, table = (files / "preproc.nii.gz").read_bytes(), read_table(files / "confounds.tsv")
+    write_table(files / "confounds.tsv", table.iloc[:-1])
+    with pytest.raises(
+        DamagedFile, match=rf"confounds.tsv is not whole \({len(table) - 1} rows; expected {len(table)}"
+    ):
+        measure(files)
+    write_table(files / "confounds.tsv", table)
     write_image(files / "preproc.nii.gz", np.ones((4, 4, 4, 30), np.float32), np.eye(4))
-    failed = measure(files)["failed"]
-    assert "(4, 4, 4, 30)" in failed and str(brain.shape) in failed
+    with pytest.raises(
+        DamagedFile, match=rf"{re.escape('(4, 4, 4, 30)')}.*expected the grid {re.escape(str(brain.shape))}"
+    ):
+        measure(files)
+    (files / "preproc.nii.gz").write_bytes(whole[:0])  # as where a failed scan was, but the record says that it is done
+    with pytest.raises(DamagedFile, match=r"rm \S*preproc.nii.gz"):
+        measure(files)
 
 
 def test_the_group_mask_is_the_templates_brain(tmp_path, brain):

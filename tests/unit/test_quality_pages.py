@@ -15,7 +15,7 @@ from restresponse.files import read_json, read_table, write_image, write_json, w
 from restresponse.quality.group_mask import write_group_mask
 from restresponse.quality.inclusion import decide_inclusion, reasons_against
 from restresponse.quality.measures import measure_scan
-from restresponse.quality.pages.cohort import remarks, robust_z, strip, write_cohort_page
+from restresponse.quality.pages.cohort import remarks, robust_z, strip, write_cohort_pages
 from restresponse.quality.pages.montage import OUTLINE_UNIT, Montage, colours, svg_path
 from restresponse.quality.pages.scan import write_scan_page
 from restresponse.quality.pages.traces import carpet, draw, panels_of
@@ -110,7 +110,7 @@ def test_the_page_is_one_small_file_that_loads_nothing_and_is_the_same_when_made
     outline = page_of(files)
     source = (files / f"{SCAN}.html").read_bytes()
     assert len(outline.loaded) > 4 and all(value.startswith("data:") for value in outline.loaded)
-    assert outline.links == ["../../index.html"]
+    assert outline.links == ["../../scans.html"]
     assert not re.search(rb"https?://|@import|url\(", source)
     assert len(source) < 400_000
     page_of(files)
@@ -303,11 +303,46 @@ def cohort(tmp_path):
     paths = sorted(tmp_path.glob("sub-*.json"))
     aside = [("sub-12_task-rest", "sub-12")]
     decide_inclusion(paths, tmp_path / "inclusion.tsv", settings=SETTINGS, minimum_dof=40, set_aside=aside)
-    measures = {path.stem: path for path in paths}
-    pages = {scan: f"pages/batch-01/{scan}.html" for scan in measures}
-    made = tmp_path / "inclusion.tsv", tmp_path / "index.html"
-    write_cohort_page(measures, pages, *made, settings=SETTINGS, minimum_dof=40, title="A study")
+    write_pages(tmp_path, identifiers=True)
     return tmp_path
+
+
+def write_pages(folder, identifiers):
+    """Both pages of all scans."""
+    measures = {path.stem: path for path in sorted(folder.glob("sub-*.json"))}
+    write_cohort_pages(
+        measures,
+        {scan: f"pages/batch-01/{scan}.html" for scan in measures},
+        *(folder / name for name in ("inclusion.tsv", "index.html", "scans.html")),
+        settings=SETTINGS,
+        minimum_dof=40,
+        report={"title": "A study", "identifiers": identifiers},
+        folders=["/data/of Jane Doe/bids", None],
+    )
+
+
+def test_without_identifiers_the_index_names_and_links_no_scan_and_the_working_page_says_who_is_who(cohort):
+    reason = "the BOLD /data/of Jane Doe/bids/sub-05/func/sub-05_task-rest_bold.nii.gz cannot be read to its end"
+    path = cohort / "sub-05_task-rest.json"
+    write_json(path, read_json(path) | {"failed": reason})
+    table = read_table(cohort / "inclusion.tsv", text_columns=("scan", "participant_id", "reason"))
+    table.loc[table["scan"] == "sub-05_task-rest", "reason"] = reason
+    write_table(cohort / "inclusion.tsv", table)
+    named = outline_of(cohort / "index.html")
+    write_pages(cohort, identifiers=False)
+    index, scans = (outline_of(cohort / name) for name in ("index.html", "scans.html"))
+    source = (cohort / "index.html").read_text()
+    assert "sub-" not in source and "Doe" not in source
+    assert "the BOLD …/(a scan).nii.gz cannot be read to its end" in index.text
+    assert set(index.links) == {"../report/index.html"}
+    assert "This page names no scan" in index.text and "not to be passed on" in scans.text
+    assert set(scans.links) == set(named.links)
+    # scan 1 moved least; the one that was set aside was not measured and comes last
+    assert re.search(r"sub-12_task-rest</td><td class=\"tight\">scan 12<", (cohort / "scans.html").read_text())
+    most = re.search(r"sub-04_task-rest</a></td><td class=\"tight\">(scan \d+)<", (cohort / "scans.html").read_text())
+    assert most[1] == "scan 10"  # 0.7 mm, the most of those measured
+    row = re.search(r"scan 10</td><td>no</td>.*?</tr>", source, re.DOTALL)[0]
+    assert "0.700" in row
 
 
 def test_every_scan_is_listed_with_a_link_but_the_one_that_was_never_read(cohort):

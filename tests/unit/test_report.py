@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 from fabricated_results import FAILED, ORDER, PARTICIPANTS, REASON, UNLABELLED, edit_sidecar, fresh_copy, scan_of
 
+from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_table
+from restresponse.identifiers import Identifiers
 from restresponse.metrics.optimism import METRICS_COLUMNS
 from restresponse.report.methods_text import merge_sentences, preprocessing_methods
 from restresponse.report.page import Run, content, number, p_value, write_page
@@ -48,7 +50,7 @@ def run(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return Run(
         results=Path("results"),
-        config=tree.config,
+        config=tree.config | {"report": {"title": "A study", "identifiers": True}},
         scan_batches={batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()},
         anatomicals=PARTICIPANTS,
         batches=tree.batches,
@@ -196,7 +198,7 @@ def test_what_a_table_holds_is_escaped(run, place):
         table.loc[0, "network"] = evil
         write_table(path, table)
     else:
-        run = dataclasses.replace(run, config={**run.config, "report": {"title": evil}})
+        run = dataclasses.replace(run, config={**run.config, "report": {"title": evil, "identifiers": True}})
     outline = page_of(run)
     assert "script" not in outline.tags
     assert evil in outline.text
@@ -234,6 +236,21 @@ def test_a_model_that_did_not_run_is_not_in_the_methods(run):
     assert "1,404,641 trainable parameters" in with_network
     assert "Classifier voxnet" not in without
     assert "Classifier linear" in without
+
+
+def test_the_methods_say_how_the_group_pca_was_made_and_how_voxels_were_scaled(run):
+    text = " ".join(content(run)["methods"])
+    assert "scaled to unit norm" in text and "an exact group PCA" in text
+    certificate = {"residual": 1e-5, "subspace": 2e-9, "eigenvalues": 1e-9}
+    path = f"results/group_ica/all/order-{ORDER}/components.json"
+    edit_sidecar(path, group_pca="merged", passes=6, certificate=certificate)
+    for batch, members in run.batches.items():
+        for name in members:
+            reduced = f"results/group_ica/participants/{batch}/{name}_reduced.json"
+            edit_sidecar(reduced, parameters={"reduction": 10, "normalisation": "residual"})
+    text = " ".join(content(run)["methods"])
+    assert "what is left without its strong components" in text
+    assert "merges and 6 block Krylov passes (1 - cos of the largest angle to the exact subspace at most 2e-09)" in text
 
 
 def test_sentences_that_differ_in_numbers_become_one_with_the_range():
@@ -290,6 +307,66 @@ def test_scans_link_to_their_quality_pages_but_the_one_that_was_never_read(run):
     linked = set(re.findall(r'href="\.\./quality/([^"]+)\.html"', source))
     pages = {f"pages/{batch}/{scan}" for batch, scans in run.scan_batches.items() for scan in scans}
     assert linked == {"index", *pages}
+
+
+@pytest.fixture
+def anonymous(run):
+    """The same run as the config has it by default, with everything in it that could tell who someone is."""
+    config = {**run.config, "report": {"title": "A study of sub-03", "identifiers": False}}
+    config["dataset"] = config["dataset"] | {
+        "bids_dir": "/home/jane doe/bids",
+        "set_aside": ["sub-02_task-rest_run-2"],
+        "include": {"participant_id": PARTICIPANTS},
+    }
+    config["containers"] = config["containers"] | {"python": "/home/jane doe/images/python.sif"}
+    config["engines"] = {"spm": {"command": "/home/jane/spm/run_spm12.sh /home/jane/mcr script", "folder": "~/spm"}}
+    table = read_table("results/quality/inclusion.tsv", text_columns=TEXT)
+    image = f"/home/jane doe/bids/{FAILED}/func/{scan_of(FAILED)}_bold.nii.gz"
+    table.loc[table["scan"] == scan_of(FAILED), "reason"] = f"the BOLD {image} is truncated; see /home/jane/a.log"
+    write_table("results/quality/inclusion.tsv", table)
+    rows = read_table("results/metrics/cohort_table.tsv", text_columns=TEXT)
+    each = pd.DataFrame([dict(rows.iloc[1]) | {"characteristic": "initials", "level": f"J{n}D"} for n in range(12)])
+    write_table("results/metrics/cohort_table.tsv", pd.concat([rows, each]))
+    return dataclasses.replace(run, config=config)
+
+
+def test_without_identifiers_nothing_in_the_page_tells_who_anyone_is(anonymous):
+    outline = page_of(anonymous)
+    source = Path("results/report/index.html").read_text(encoding="utf-8")
+    for name in PARTICIPANTS:
+        assert name not in source
+    source = re.sub(r"(?<=base64,)[A-Za-z0-9+/=]+", "", source)  # figures, in which any three letters may stand
+    for word in ("jane", "J1D", "task-rest_run", "/home"):
+        assert word not in source
+    assert re.findall(r'href="([^#"]+)"', source) == ["data:,", "../quality/index.html"]
+    assert "names no participant and no scan" in outline.text
+    # what the page is for is still there
+    assert "the BOLD …/(a scan).nii.gz is truncated; see …/a.log" in outline.text
+    assert "1 participant of rsp (12 volumes, the arm takes 20)" in outline.text
+    assert "12 values, not listed" in outline.text
+    assert "set_aside: '1 (not named: report.identifiers is false)'" in outline.text
+    assert "bids_dir: …/bids" in outline.text and "command: …/run_spm12.sh" in outline.text
+
+
+def test_without_identifiers_scans_are_numbered_by_what_they_moved_and_not_by_name(anonymous):
+    rows = content(anonymous)["cohort"]["scans"]
+    assert [row["scan"] for row in rows] == [f"scan {number}" for number in range(1, len(rows) + 1)]
+    moved = [row.get("mean_framewise_displacement") for row in rows]
+    known = [value for value in moved if value is not None]
+    assert known == sorted(known) and moved[len(known) :] == [None] * 2  # failed, and set aside
+    flow = content(anonymous)["cohort"]["flow"]
+    assert [(row["n"], row["lost"]) for row in flow[-2:]] == [(13, ["1"]), (12, ["1"])]
+
+
+def test_with_identifiers_the_page_says_that_it_names_people(run):
+    assert "This page names participants and scans" in page_of(run).text
+
+
+def test_a_page_that_would_name_someone_after_all_is_not_written(anonymous, monkeypatch):
+    monkeypatch.setattr(Identifiers, "without", lambda self, shown: shown)
+    with pytest.raises(InputError, match=r"the page would name sub-\d\d.*though report.identifiers is false"):
+        write_page(anonymous, "leak.html")
+    assert not Path("leak.html").exists()
 
 
 def test_motion_that_differs_between_the_groups_is_said_and_warned_of_in_the_summary(run, shown):

@@ -168,3 +168,24 @@ def test_a_scans_field_map_is_read_by_its_own_job_alone_and_its_absence_stops_wh
     refused = run_snakemake(tmp_path, "--dry-run", config=config, check=False)
     assert refused.returncode != 0
     assert "functional.unwarp is fieldmap and there is no field map" in refused.stdout
+
+
+def test_above_the_limit_a_folds_merges_and_passes_read_none_of_another_cohort(tmp_path):
+    write_bids_tree(tmp_path / "bids")
+    config = tmp_path / "config.yaml"
+    ica = {"exact_limit": 3, "passes": 2}
+    config.write_text(
+        yaml.safe_dump({"dataset": {"bids_dir": "bids"}, "folds": {"n_folds": 2}, "batch": 2, "group_ica": ica})
+    )
+    target = "results/group_ica/rep-1_fold-01/order-30/components.npy"
+    done = run_snakemake(tmp_path, "--dry-run", "--forceall", target, config=config)
+    fitted = [job for job in jobs_of(done.stdout) if "results/group_ica/rep-1_fold-01/" in job["output"][0]]
+    # Four batches of two, none of which fit into one part: four merges, a start, two passes of four parts and a sum.
+    assert len(fitted) == 4 + 1 + 2 * (4 + 1) + 1
+    for job in fitted:
+        for path in job["input"]:
+            own = path.startswith("results/group_ica/rep-1_fold-01/")
+            assert (
+                own or path.startswith("results/group_ica/participants/") or "/quality/" in path or "/folds.tsv" in path
+            )
+    assert not [job for job in jobs_of(done.stdout) if job["rule"] == "group_ica_gram"]

@@ -2,6 +2,7 @@
 from restresponse.classifier.baselines import baseline_files
 from restresponse.classifier.protocols import (
     config_row,
+    kernel_memory,
     linear_files,
     linear_views,
     most_volumes,
@@ -25,7 +26,7 @@ rule classifier_kernel:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(lambda w: kernel_memory(len(PARTICIPANTS), int(w.order), least=4000)),
     params:
         batches=BATCHES,
         voxel_size=config["classifier"]["voxel_size"],
@@ -36,7 +37,7 @@ rule classifier_kernel:
 
 rule classifier_volumes:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"),
+        preprocessed=of_batch("results/functional/{scan}"),
         inclusion="results/quality/inclusion.tsv",
         mask="results/quality/group_mask.nii.gz",
     output:
@@ -48,7 +49,7 @@ rule classifier_volumes:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         scans=scans_of_batch,
         settings={"n_volumes": most_volumes(PLAN), "voxel_size": config["classifier"]["voxel_size"]},
@@ -74,8 +75,8 @@ rule classifier_network:
     container:
         CONTAINERS["gpu" if config["classifier"]["gpu"] else "python"]
     resources:
-        mem_mb=lambda w: network_memory(config, len(PARTICIPANTS), w),
-        gpu=config["classifier"]["gpu"],
+        mem_mb=memory(lambda w: network_memory(config, len(PARTICIPANTS), w)),
+        gpu=config["classifier"]["gpu"] or None,
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
@@ -108,7 +109,7 @@ rule classifier_linear:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(kernel_memory(len(PARTICIPANTS), ORDERS[0], least=1500)),
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
@@ -126,8 +127,8 @@ rule classifier_linear:
 
 rule classifier_connectivity:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
-        confounds=of_batch("results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv"),
+        preprocessed=of_batch("results/functional/{scan}"),
+        denoised="results/functional/denoised/{batch}",
         quality="results/quality/scans/{batch}",
         inclusion="results/quality/inclusion.tsv",
         mask="results/quality/group_mask.nii.gz",
@@ -140,7 +141,7 @@ rule classifier_connectivity:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
         code=code_of("classifier.connectivity"),
@@ -161,7 +162,7 @@ rule classifier_baselines:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         batches=BATCHES,
         code=code_of("classifier.baselines"),

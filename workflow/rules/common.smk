@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 
@@ -11,11 +12,21 @@ from restresponse.batches import batches_of
 from restresponse.classifier.protocols import check_plan
 from restresponse.code import code_of
 from restresponse.config import validate
+from restresponse.containers import (
+    apptainer_arguments,
+    check_images,
+    forget_the_hosts_programs,
+    images,
+    kind_of,
+    kinds_used,
+)
 from restresponse.dataset import read_dataset
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.functional.unwarping import files_of, read_field_map
+from restresponse.locks import locked
 from restresponse.plan import Plan
+from restresponse.resources import memory_of_attempt
 
 
 def scan_row(wildcards):
@@ -52,11 +63,6 @@ def of_batch(path):
     return lambda wildcards: [path.format(scan=scan) for scan in SCAN_BATCHES[wildcards.batch]]
 
 
-def of_batch_anatomicals(path):
-    """Input function: a file of the anatomical image of each scan of the batch, where it has one."""
-    return lambda wildcards: [path.format(anat=anat) for anat in anatomicals_of_batch(wildcards).values()]
-
-
 def anatomicals_of_batch(wildcards):
     """Parameter: the anatomical image of each scan of the batch that has one."""
     found = {scan: SCANS[scan]["anat"] for scan in SCAN_BATCHES[wildcards.batch]}
@@ -66,6 +72,11 @@ def anatomicals_of_batch(wildcards):
 def field_map_files(wildcards):
     """Input function: the images of the scan's field map, if it has one."""
     return files_of(read_field_map(scan_row(wildcards)["fieldmap"]))
+
+
+def memory(mem_mb):
+    """Resource: a number of MiB, or a function of the wildcards; more of it when a job is tried again."""
+    return lambda wildcards, attempt: memory_of_attempt(mem_mb(wildcards) if callable(mem_mb) else mem_mb, attempt)
 
 
 def one_of(values):
@@ -83,6 +94,9 @@ def stated(error):
     return WorkflowError(str(error))
 
 
+if workflow.is_main_process and (note := locked(Path.cwd(), sys.argv)):
+    print(note, file=sys.stderr)
+
 try:
     config.update(validate(config, Path.cwd()))
     if workflow.local_exec and not workflow.deployment_settings.deployment_method:
@@ -90,10 +104,17 @@ try:
     DATASET = read_dataset(config["dataset"]["bids_dir"], config["dataset"], config["functional"]["unwarp"])
     PLAN = Plan.of(config)
     check_plan(PLAN, config)
+    CONTAINERS = images(config["containers"], workflow.basedir)
+    if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
+        check_images(CONTAINERS, kinds_used(config))
+        forget_the_hosts_programs()
+        # what the user would have to type: the dataset bound read-only, wherever it is; a job on a cluster has it already
+        bound = apptainer_arguments(config, DATASET)
+        if bound not in workflow.deployment_settings.apptainer_args:
+            workflow.deployment_settings.apptainer_args += f" {bound}"
 except InputError as error:
     raise stated(error) from None
 
-CONTAINERS = config["containers"]
 SCANS = {row["scan"]: row for row in DATASET.scans}
 ADOPTED = [scan for scan, row in SCANS.items() if row["space"] != "n/a"]
 PREPROCESSED_HERE = [scan for scan in SCANS if scan not in set(ADOPTED)]
@@ -110,7 +131,6 @@ NETWORKS, LINEARS = PLAN.models_of_kind("network"), PLAN.models_of_kind("linear"
 CLASSIFICATIONS = PLAN.classifications
 BATCHES = batches_of(PARTICIPANTS, config["batch"])
 SCAN_BATCHES = {batch: [scan for name in members for scan in SCANS_OF[name]] for batch, members in BATCHES.items()}
-TILES = [(a, b) for a in BATCHES for b in BATCHES if a <= b]  # of the Gram matrix
 
 
 wildcard_constraints:

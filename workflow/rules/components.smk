@@ -21,7 +21,7 @@ rule components_measure:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(2000),
     params:
         batches=BATCHES,
         settings={
@@ -49,7 +49,7 @@ rule components_select:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         thresholds=PLAN.thresholds,
         require_match=config["components"]["require_match"],

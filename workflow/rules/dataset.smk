@@ -15,7 +15,7 @@ rule dataset_tables:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={key: value for key, value in config["dataset"].items() if key != "outcome"},
         unwarp=config["functional"]["unwarp"],
@@ -37,7 +37,7 @@ rule dataset_labels:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={"outcome": config["dataset"]["outcome"]},
         code=code_of("dataset.outcome"),
@@ -57,7 +57,7 @@ rule dataset_characteristics:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={"columns": config["metrics"]["baselines"], "outcome": config["dataset"]["outcome"]},
         code=code_of("dataset.characteristics"),

@@ -4,7 +4,7 @@
 
 rule dual_regression_maps:
     input:
-        bold=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz"),
+        denoised="results/functional/denoised/{batch}",
         measures="results/quality/scans/{batch}",
         mask="results/quality/group_mask.nii.gz",
         inclusion="results/quality/inclusion.tsv",
@@ -19,7 +19,7 @@ rule dual_regression_maps:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
         normalise=config["dual_regression"]["normalise_time_courses"],
@@ -43,7 +43,7 @@ rule dual_regression_selected:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         participants=lambda w: BATCHES[w.batch],
         normalise=config["dual_regression"]["normalise_time_courses"],

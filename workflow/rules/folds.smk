@@ -17,7 +17,7 @@ rule folds_assign:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         settings=config["folds"],
         seed=config["seed"],

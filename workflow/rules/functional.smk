@@ -1,25 +1,14 @@
-# BOLD: slice timing, realignment, unwarping, coregistration, one resampling to MNI, smoothing; then denoising. Scans that
-# were preprocessed elsewhere (dataset.derivatives) are adopted in the place of all that comes before denoising.
+# BOLD: slice timing, realignment, unwarping, coregistration, one resampling to MNI, smoothing: one job a scan; then
+# denoising, one job a batch. Scans that were preprocessed elsewhere (dataset.derivatives) are adopted in the place of all that comes before denoising.
 
 
 rule functional_preprocess:
     input:
         bold=of_scan("bold"),
         field_map=field_map_files,
-        T1w=expand("results/anatomical/{anat}/{anat}_desc-preproc_T1w.nii.gz", anat=of_scan("anat")),
-        brain_mask=expand("results/anatomical/{anat}/{anat}_desc-brain_mask.nii.gz", anat=of_scan("anat")),
-        affine=expand("results/anatomical/{anat}/{anat}_from-T1w_to-MNI152_affine.mat", anat=of_scan("anat")),
-        warp=expand("results/anatomical/{anat}/{anat}_from-T1w_to-MNI152_warp.nii.gz", anat=of_scan("anat")),
-        GM_MNI=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-GM_probseg.nii.gz", anat=of_scan("anat")),
-        WM_MNI=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-WM_probseg.nii.gz", anat=of_scan("anat")),
-        CSF_MNI=expand("results/anatomical/{anat}/{anat}_space-MNI152_label-CSF_probseg.nii.gz", anat=of_scan("anat")),
-        record=expand("results/anatomical/{anat}/{anat}.json", anat=of_scan("anat")),
+        anatomical=expand("results/anatomical/{anat}", anat=of_scan("anat")),
     output:
-        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
-        mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",
-        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
-        confounds_facts="results/functional/{scan}/{scan}_desc-confounds_timeseries.json",
-        record="results/functional/{scan}/{scan}.json",
+        directory("results/functional/{scan}"),
     log:
         "results/logs/functional_preprocess/{scan}.log",
     benchmark:
@@ -27,11 +16,12 @@ rule functional_preprocess:
     wildcard_constraints:
         scan=one_of(PREPROCESSED_HERE),
     container:
-        CONTAINERS["python"]
+        CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
+        anat=of_scan("anat"),
         repetition_time=of_scan("repetition_time"),
         slice_times=of_scan("slice_timing"),
         phase_encoding_direction=of_scan("phase_encoding_direction"),
@@ -52,11 +42,7 @@ rule functional_adopt:
         bold=of_scan("bold"),
         beside=if_any("mask", "confounds"),
     output:
-        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
-        mask="results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz",
-        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
-        confounds_facts="results/functional/{scan}/{scan}_desc-confounds_timeseries.json",
-        record="results/functional/{scan}/{scan}.json",
+        directory("results/functional/{scan}"),
     log:
         "results/logs/functional_adopt/{scan}.log",
     benchmark:
@@ -64,10 +50,10 @@ rule functional_adopt:
     wildcard_constraints:
         scan=one_of(ADOPTED),
     container:
-        CONTAINERS["python"]
+        CONTAINERS[kind_of(config["functional"]["engine"])]
     threads: 1
     resources:
-        mem_mb=6000,
+        mem_mb=memory(6000),
     params:
         mask=of_scan("mask"),
         given_confounds=of_scan("confounds"),
@@ -83,24 +69,19 @@ rule functional_adopt:
 
 rule functional_denoise:
     input:
-        image="results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz",
-        confounds="results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv",
-        record="results/functional/{scan}/{scan}.json",
+        of_batch("results/functional/{scan}"),
     output:
-        image="results/functional/{scan}/{scan}_space-MNI152_desc-denoised_bold.nii.gz",
-        record="results/functional/{scan}/{scan}_desc-denoised.json",
-        design="results/functional/{scan}/{scan}_desc-denoising_timeseries.tsv",
-        design_facts="results/functional/{scan}/{scan}_desc-denoising_timeseries.json",
+        directory("results/functional/denoised/{batch}"),
     log:
-        "results/logs/functional_denoise/{scan}.log",
+        "results/logs/functional_denoise/{batch}.log",
     benchmark:
-        "results/benchmarks/functional_denoise/{scan}.tsv"
+        "results/benchmarks/functional_denoise/{batch}.tsv"
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
-        repetition_time=of_scan("repetition_time"),
+        repetition_times=lambda w: {scan: SCANS[scan]["repetition_time"] for scan in SCAN_BATCHES[w.batch]},
         settings=config["functional"]["denoising"],
         code=code_of("functional.denoising"),
     script:
@@ -112,8 +93,9 @@ rule functional_denoise:
 rule functional_export:
     input:
         scans="results/dataset/scans.tsv",
-        records=expand("results/functional/{scan}/{scan}{ending}.json", scan=SCANS, ending=("", "_desc-denoised")),
-        anatomical=expand("results/anatomical/{anat}/{anat}.json", anat=ANATS),
+        scan_folders=expand("results/functional/{scan}", scan=SCANS),
+        denoised=expand("results/functional/denoised/{batch}", batch=BATCHES),
+        anatomical=expand("results/anatomical/{anat}", anat=ANATS),
     output:
         directory("results/derivatives"),
     log:
@@ -123,9 +105,10 @@ rule functional_export:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         sources={key: config["dataset"][key] for key in ("bids_dir", "derivatives")},
+        batches=SCAN_BATCHES,
         voxel_size=config["functional"]["voxel_size"],
         code=code_of("functional.export"),
     script:

@@ -1,7 +1,7 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
 from restresponse.classifier.protocols import config_row, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
-from restresponse.metrics.permutations import chunk_names, chunk_range, permutation_files
+from restresponse.metrics.permutations import chunk_names, chunk_range, null_memory, permutation_files
 
 AUDITED = audited_files(
     [
@@ -28,7 +28,7 @@ rule metrics_predictions:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         classifications=CLASSIFICATIONS,
         folds=FOLDS,
@@ -50,7 +50,7 @@ rule metrics_scores:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "protocols": PLAN.protocols,
@@ -80,7 +80,7 @@ rule metrics_null:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=2000,
+        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w)),
     params:
         row=lambda w: config_row(PLAN, w),
         cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
@@ -116,7 +116,7 @@ rule metrics_permutations:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         confidence=config["metrics"]["confidence"],
         code=code_of("metrics.permutations"),
@@ -143,7 +143,7 @@ rule metrics_further:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "resamples": config["metrics"]["resamples"],
@@ -160,7 +160,8 @@ rule metrics_audit:
         expand("results/{file}", file=AUDITED),
         expand("results/folds/labels/{labels}.tsv", labels=COHORTS),
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
-        [f"results/group_ica/gram/{a}_{b}.npy" for a, b in TILES],
+        LAYOUT.tile_files,
+        [path for cohort in COHORTS for path in LAYOUT.kept_sidecars(cohort)],
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
         expand("results/classifier/baselines/{fold}/{file}", fold=FOLDS, file=("predictions.tsv", "model.json")),
@@ -175,7 +176,7 @@ rule metrics_audit:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "classifications": CLASSIFICATIONS,
@@ -185,6 +186,7 @@ rule metrics_audit:
             "order": ORDERS[0],
             "batches": BATCHES,
             "baselines": FOLDS,
+            "group_ica": {key: config["group_ica"][key] for key in ("exact_limit", "passes")},
         },
         code=code_of("metrics.audit"),
     script:
@@ -213,7 +215,7 @@ rule metrics_tables:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         settings={
             "scan_batches": SCAN_BATCHES,

@@ -11,7 +11,7 @@ rule quality_group_mask:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1000,
+        mem_mb=memory(1000),
     params:
         voxel_size=config["functional"]["voxel_size"],
         code=code_of("quality.group_mask"),
@@ -21,11 +21,8 @@ rule quality_group_mask:
 
 rule quality_measure:
     input:
-        image=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"),
-        own_mask=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz"),
-        confounds=of_batch("results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv"),
-        record=of_batch("results/functional/{scan}/{scan}.json"),
-        denoised_record=of_batch("results/functional/{scan}/{scan}_desc-denoised.json"),
+        preprocessed=of_batch("results/functional/{scan}"),
+        denoised="results/functional/denoised/{batch}",
         group_mask="results/quality/group_mask.nii.gz",
     output:
         directory("results/quality/scans/{batch}"),
@@ -36,7 +33,7 @@ rule quality_measure:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=4000,
+        mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
         code=code_of("quality.measures"),
@@ -56,7 +53,7 @@ rule quality_inclusion:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         batches=SCAN_BATCHES,
         settings=config["quality"],
@@ -70,17 +67,10 @@ rule quality_inclusion:
 rule quality_pages:
     input:
         measures="results/quality/scans/{batch}",
-        image=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-preproc_bold.nii.gz"),
-        own_mask=of_batch("results/functional/{scan}/{scan}_space-MNI152_desc-brain_mask.nii.gz"),
-        confounds=of_batch("results/functional/{scan}/{scan}_desc-confounds_timeseries.tsv"),
-        record=of_batch("results/functional/{scan}/{scan}.json"),
-        denoised_record=of_batch("results/functional/{scan}/{scan}_desc-denoised.json"),
+        preprocessed=of_batch("results/functional/{scan}"),
+        denoised="results/functional/denoised/{batch}",
         group_mask="results/quality/group_mask.nii.gz",
-        T1w=of_batch_anatomicals("results/anatomical/{anat}/{anat}_space-MNI152_desc-preproc_T1w.nii.gz"),
-        GM=of_batch_anatomicals("results/anatomical/{anat}/{anat}_space-MNI152_label-GM_probseg.nii.gz"),
-        WM=of_batch_anatomicals("results/anatomical/{anat}/{anat}_space-MNI152_label-WM_probseg.nii.gz"),
-        CSF=of_batch_anatomicals("results/anatomical/{anat}/{anat}_space-MNI152_label-CSF_probseg.nii.gz"),
-        anatomical_record=of_batch_anatomicals("results/anatomical/{anat}/{anat}.json"),
+        anatomical=lambda w: expand("results/anatomical/{anat}", anat=anatomicals_of_batch(w).values()),
     output:
         directory("results/quality/pages/{batch}"),
     log:
@@ -90,10 +80,10 @@ rule quality_pages:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=3000,
+        mem_mb=memory(3000),
     params:
         scans=lambda w: SCAN_BATCHES[w.batch],
-        with_anatomical=anatomicals_of_batch,
+        anatomicals=anatomicals_of_batch,
         # the decision is made here again from the same thresholds: a page does not wait for the other batches
         settings=config["quality"],
         minimum_dof=LEAST_DOF,
@@ -107,7 +97,8 @@ rule quality_cohort:
         measures=expand("results/quality/scans/{batch}", batch=BATCHES),
         inclusion="results/quality/inclusion.tsv",
     output:
-        "results/quality/index.html",
+        index="results/quality/index.html",
+        scans="results/quality/scans.html",
     log:
         "results/logs/quality_cohort.log",
     benchmark:
@@ -115,12 +106,15 @@ rule quality_cohort:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=500,
+        mem_mb=memory(500),
     params:
         batches=SCAN_BATCHES,
-        settings=config["quality"],
-        minimum_dof=LEAST_DOF,
-        title=config["report"]["title"],
+        settings={
+            "settings": config["quality"],
+            "minimum_dof": LEAST_DOF,
+            "report": config["report"],
+            "folders": [config["dataset"]["bids_dir"], config["dataset"]["derivatives"]],
+        },
         code=code_of("quality.pages"),
     script:
         "../scripts/quality_cohort.py"

@@ -28,9 +28,9 @@ rule report_page:
         "results/quality/inclusion.tsv",
         "results/quality/group_mask.nii.gz",
         "results/folds/folds.tsv",
-        expand("results/anatomical/{anat}/{anat}.json", anat=ANATS),
-        expand("results/functional/{scan}/{scan}.json", scan=SCANS),
-        expand("results/functional/{scan}/{scan}_desc-denoised.json", scan=SCANS),
+        expand("results/anatomical/{anat}", anat=ANATS),
+        expand("results/functional/{scan}", scan=SCANS),
+        expand("results/functional/denoised/{batch}", batch=BATCHES),
         expand("results/quality/scans/{batch}", batch=BATCHES),
         ancient(["results/quality/index.html", *expand("results/quality/pages/{batch}", batch=BATCHES)]),  # linked, not read
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
@@ -48,7 +48,7 @@ rule report_page:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=1500,
+        mem_mb=memory(1500),
     params:
         settings={
             "config": config,

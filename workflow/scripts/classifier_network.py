@@ -3,12 +3,14 @@
 from restresponse.adapter import job
 
 with job(snakemake):
+    from restresponse.classifier.devices import device
     from restresponse.classifier.network_fold import train_fold
 
-    train_fold(
-        **dict(snakemake.input),
-        fold=snakemake.wildcards.fold,
-        **snakemake.params.row,
-        **snakemake.params.settings,
-        **dict(snakemake.output),
-    )
+    with device(snakemake.params.settings["gpu"]):
+        train_fold(
+            **dict(snakemake.input),
+            fold=snakemake.wildcards.fold,
+            **snakemake.params.row,
+            **snakemake.params.settings,
+            **dict(snakemake.output),
+        )

@@ -3,9 +3,9 @@
 from restresponse.adapter import job
 
 with job(snakemake):
-    from restresponse.batches import scan_files
     from restresponse.classifier.volumes import extract_batch
+    from restresponse.layout import preprocessed_images
 
     files = dict(snakemake.input)
-    files["bold"] = scan_files(snakemake.params.scans, files["bold"])
+    files["bold"] = preprocessed_images(files.pop("preprocessed"), snakemake.params.scans)
     extract_batch(**files, **snakemake.params.settings, folder=snakemake.output[0])

@@ -3,9 +3,9 @@
 from restresponse.adapter import job
 
 with job(snakemake):
-    from restresponse.batches import scan_files
     from restresponse.dual_regression import regress_batch
+    from restresponse.layout import denoised_images
 
     files = dict(snakemake.input)
-    files["bold"] = scan_files(snakemake.params.scans, files["bold"])
+    files["bold"] = denoised_images(files.pop("denoised"), snakemake.params.scans)
     regress_batch(**files, normalise=snakemake.params.normalise, folder=snakemake.output[0])

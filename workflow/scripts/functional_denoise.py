@@ -1,14 +1,13 @@
-"""Denoise one preprocessed scan."""
+"""Denoise the preprocessed scans of a batch of participants."""
 
 from restresponse.adapter import job  # first: sets one BLAS thread
 
 with job(snakemake):
-    from restresponse.functional.denoising import denoise_scan
+    from restresponse.functional.denoising import denoise_batch
 
-    denoise_scan(
-        *snakemake.input,
-        *snakemake.output,
-        scan=snakemake.wildcards.scan,
-        repetition_time=snakemake.params.repetition_time,
+    denoise_batch(
+        dict(zip(snakemake.params.repetition_times, snakemake.input, strict=True)),
+        snakemake.output[0],
+        repetition_times=snakemake.params.repetition_times,
         settings=snakemake.params.settings,
     )

@@ -8,6 +8,7 @@ with job(snakemake):
     export_derivatives(
         snakemake.input.scans,
         snakemake.output[0],
+        batches=snakemake.params.batches,
         voxel_size=snakemake.params.voxel_size,
         **snakemake.params.sources,
     )

@@ -11,5 +11,6 @@ with job(snakemake):
         cohort=snakemake.wildcards.cohort, members=batches, mask=given.mask, folds=str(given.folds) or None,
         reduced=files_of(given.reduced, batches, "_reduced.npy"), n_components=int(snakemake.wildcards.order),
         tiles=dict(zip(map(tuple, snakemake.params.tiles), given.tiles, strict=True)),
+        blocks=given.blocks, products=given.products, facts=given.facts,
         seed=snakemake.params.seed, **snakemake.params.settings, **snakemake.output,
     )  # fmt: skip

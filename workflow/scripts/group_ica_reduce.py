@@ -3,13 +3,14 @@
 from restresponse.adapter import job
 
 with job(snakemake):
-    from restresponse.batches import scan_files
     from restresponse.group_ica.reduction import reduce_batch
+    from restresponse.layout import denoised_images
 
     reduce_batch(
-        bold=scan_files(snakemake.params.scans, snakemake.input.bold),
+        bold=denoised_images(snakemake.input.denoised, snakemake.params.scans),
         mask=snakemake.input.mask,
         inclusion=snakemake.input.inclusion,
         n_dimensions=snakemake.params.n_dimensions,
+        normalisation=snakemake.params.normalisation,
         folder=snakemake.output[0],
     )

@@ -40,15 +40,3 @@ def files_of(
         for participant in members
     }
     return found if names is None else {name: found[name] for name in names}
-
-
-def scan_files(scans: Mapping[str, Sequence[str]], paths: Sequence[str | Path]) -> dict[str, dict[str, str]]:
-    """The path of each scan by participant, from the paths of all their scans in the same order.
-
-    Raises ``ValueError`` where there are more or fewer paths than scans.
-    """
-    every = [(participant, scan) for participant, names in scans.items() for scan in names]
-    found: dict[str, dict[str, str]] = {participant: {} for participant in scans}
-    for (participant, scan), path in zip(every, paths, strict=True):
-        found[participant][scan] = str(path)
-    return found

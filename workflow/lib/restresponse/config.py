@@ -23,6 +23,11 @@ _NAMED = (
     ("classifier", "models"),
 )  # maps whose names the user chooses
 
+_TAKEN = {
+    "protocols": {"kernels", "volumes"},
+    "models": {"constant"},
+}  # folders beside theirs, and the classifier that guesses
+
 
 def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str, Any]:
     """Check a configuration and fill in its defaults.
@@ -67,6 +72,10 @@ def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str,
     if problems:
         lines = dict.fromkeys(line for text in problems for line in text.splitlines())  # each once
         raise InputError.from_problems("The configuration cannot be used", lines)
+    dataset = filled["dataset"]
+    for key in ("bids_dir", "derivatives"):
+        if (dataset[key] or "").startswith("~"):  # in a container, the home is another
+            dataset[key] = str(Path(dataset[key]).expanduser())
     return filled
 
 
@@ -97,7 +106,7 @@ def _resolved(part: dict[str, Any], value: Any) -> dict[str, Any]:
 
 def _filled(value: Any, part: dict[str, Any]) -> Any:
     if not isinstance(value, dict):
-        return value
+        return _typed(value, part)
     part = _resolved(part, value)
     for key, inner in part.get("properties", {}).items():
         inner = _resolved(inner, value.get(key))
@@ -114,6 +123,22 @@ def _filled(value: Any, part: dict[str, Any]) -> Any:
     # In the schema's order: a file whose keys are in another order must rerun nothing.
     known = [key for key in part.get("properties", {}) if key in value]
     return {key: value[key] for key in dict.fromkeys([*known, *value])}
+
+
+def _typed(value: Any, part: dict[str, Any]) -> Any:
+    """What a text stands for where no text is allowed: `--config "classifier={gpu: 1}"` hands on the text 1."""
+    import yaml
+
+    if isinstance(value, list) and "items" in part:
+        return [_filled(entry, _resolved(part["items"], entry)) for entry in value]
+    kinds = [part.get("type", [])] if isinstance(part.get("type"), str) else part.get("type", [])
+    kinds = [*kinds, *("string" for choice in part.get("enum", []) if isinstance(choice, str))]
+    if not isinstance(value, str) or "string" in kinds or not kinds + part.get("enum", []):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
 
 
 def _sentence(error: Any) -> str:
@@ -148,7 +173,7 @@ def _is_known(key: str, part: dict[str, Any]) -> bool:
 def _unknown(path: str, key: str, part: dict[str, Any]) -> str:
     where = f"{path}.{key}" if path else str(key)
     if part.get("patternProperties"):
-        return f"{where}: this name cannot be used; expected a small letter, then small letters, digits and underscores, e.g. {_as_name(str(key))}"
+        return f"{where}: this name cannot be used; expected a small letter, then small letters, digits and underscores, 40 in all at most, e.g. {_as_name(str(key))}"
     known = list(part["properties"])
     near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
     elsewhere = [other for other in _all_keys() if other.rsplit(".", 1)[-1] == key]
@@ -170,7 +195,7 @@ def _all_keys() -> tuple[str, ...]:
 
 def _as_name(text: str) -> str:
     name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in text.lower()).strip("_")
-    return name if name[:1].isalpha() else f"a_{name}".rstrip("_")
+    return (name if name[:1].isalpha() else f"a_{name}").rstrip("_")[:40]
 
 
 def _types(part: dict[str, Any]) -> set[str]:
@@ -226,6 +251,12 @@ def _expected(part: dict[str, Any]) -> str:
 
 def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator[str]:
     """Yield what is wrong between keys, each of which is right by itself."""
+    for section, key in (
+        *(("dataset", key) for key in ("bids_dir", "derivatives")),
+        *(("components", key) for key in ("template", "template_labels")),
+    ):
+        if set("{}<>") & set(config[section][key] or ""):
+            yield f"{section}.{key}: found {config[section][key]!r}; Snakemake fills in what stands in {{}} and <>: rename the folder or file without them"
     yield from _nested_folders(config, working_directory)
     yield from _outcome_contradictions(config)
     yield from refusals(config["metrics"]["baselines"], config["dataset"]["outcome"])
@@ -241,6 +272,11 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
         yield (
             f"group_ica.n_components: found {ica['n_components']}, more than group_ica.reduction {ica['reduction']}; "
             "expected at most as many components as dimensions kept of each participant"
+        )
+    if ica["merge_dimensions"] < 2 * ica["n_components"]:
+        yield (
+            f"group_ica.merge_dimensions: found {ica['merge_dimensions']}, less than twice group_ica.n_components "
+            f"{ica['n_components']}; expected at least {2 * ica['n_components']}, and {4 * ica['n_components']} is well"
         )
 
     components = config["components"]
@@ -299,6 +335,9 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
             f"expected {finest} mm or more, or null"
         )
     models = classifier["models"]
+    for kind, taken in _TAKEN.items():
+        for name in classifier[kind].keys() & taken:
+            yield f"classifier.{kind}.{name}: this name is the workflow's own; choose another"
     if not any(settings["models"] for settings in classifier["arms"].values()):
         yield "classifier.arms: no arm goes to a model; expected at least one name in the list models of an arm"
     for arm, settings in classifier["arms"].items():

@@ -9,16 +9,22 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restresponse.errors import DamagedFile
+
 if TYPE_CHECKING:
     import nibabel
     import pandas
+
+_TEMPORARY = re.compile(r"\.(\d+)-[0-9a-f]{8}-(.+)", re.DOTALL)  # process that writes, name it will have
 
 
 @contextlib.contextmanager
@@ -49,6 +55,49 @@ def writing_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def whole(path: str | Path) -> Iterator[None]:
+    """Turn what a reader raises at a file that is cut short or damaged into a `DamagedFile` that names it and the remedy."""
+    try:
+        yield
+    except (ValueError, EOFError, zlib.error, OSError) as error:
+        if (
+            isinstance(error, FileNotFoundError) or getattr(error, "errno", None) is not None
+        ):  # absent, or the disk fails
+            raise
+        raise DamagedFile(path, f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        if type(error).__module__.startswith("nibabel."):
+            raise DamagedFile(path, f"{type(error).__name__}: {error}") from error
+        raise
+
+
+def clear_abandoned(paths: Iterable[str | Path]) -> None:
+    """Remove what killed jobs left half-written of these files or folders; what a living process of this machine writes stays."""
+    names: dict[Path, set[str]] = {}
+    for path in map(Path, paths):
+        names.setdefault(path.parent, set()).add(path.name)
+    for parent, wanted in names.items():
+        for entry in os.scandir(parent) if parent.is_dir() else ():
+            found = _TEMPORARY.fullmatch(entry.name)
+            if found is None or found[2] not in wanted or _lives(int(found[1])):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # alive, another user's
+        return True
+    return True
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` as UTF-8."""
     with writing(path) as temporary:
@@ -61,8 +110,9 @@ def write_json(path: str | Path, content: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """Read a JSON file that the workflow wrote."""
+    with whole(path):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def write_table(path: str | Path, table: pandas.DataFrame) -> None:
@@ -73,11 +123,27 @@ def write_table(path: str | Path, table: pandas.DataFrame) -> None:
 
 def read_table(path: str | Path, text_columns: tuple[str, ...] = ("participant_id",)) -> pandas.DataFrame:
     """Read a TSV written by `write_table` (`n/a` and empty cells are missing); `text_columns` are never turned into numbers."""
+    with whole(path):
+        _check_last_line(path)
+        return parse_table(path, text_columns)
+
+
+def parse_table(path: str | Path, text_columns: tuple[str, ...] = ()) -> pandas.DataFrame:
+    """Read a TSV of any origin as `read_table` does; one that is no table is a `ValueError`."""
     import pandas as pd
 
     return pd.read_csv(
         path, sep="\t", na_values=["n/a", ""], keep_default_na=False, dtype=dict.fromkeys(text_columns, str)
     )
+
+
+def _check_last_line(path: str | Path) -> None:
+    """Raise `ValueError` where a table does not end with the end of a line: half of it reads as a shorter table."""
+    with Path(path).open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 1, 0))
+        if stream.read(1) != b"\n":
+            raise ValueError(f"{size} bytes that do not end with the end of a line")
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:
@@ -88,7 +154,8 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
 
 def read_array(path: str | Path, memory_map: bool = True) -> np.ndarray:
     """Open a `.npy` array, by default memory-mapped and read-only."""
-    return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+    with whole(path):
+        return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
 
 
 def write_image(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from restresponse.classifier.architectures import Convolution, Dense, Dropout, Pooling, feature_shape, layers_of
@@ -109,6 +110,25 @@ def compiled(settings: Mapping[str, Any], shape: Sequence[int], seed: int) -> ke
         jit_compile=False,
     )
     return model
+
+
+def read_network(path: str | Path) -> keras.Model:
+    """A network that a fold saved (`model.keras`), for use and not for training on; code inside the file is never run.
+
+    Raises
+    ------
+    InputError
+        No such file, or one that holds code (a Lambda layer) or is damaged.
+    """
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise InputError(
+            f"{path} cannot be loaded as a network without running code ({' '.join(str(error).split())[:200]}); expected a model.keras of "
+            "this workflow: remove it and run again"
+        ) from error
 
 
 def trainable_parameters(model: keras.Model) -> int:

@@ -71,6 +71,11 @@ def network_memory(config: Mapping[str, Any], n_participants: int, wildcards: An
     return memory_mb(model["preset"], shape, channels, model["batch_size"], n_participants)
 
 
+def kernel_memory(n_participants: int, n_components: int, least: int) -> int:
+    """Memory in MiB for a job that holds the inner products of all maps twice; `least` for the rest of what it holds."""
+    return max(least, round(2.2 * 8 * (n_participants * n_components) ** 2 / 2**20))
+
+
 def refits(arm: Mapping[str, Any]) -> bool:
     """Whether an arm's channels are maps refitted on the selected components alone."""
     return arm["input"] == "components" and bool(arm.get("select")) and arm["maps"] == "refit"

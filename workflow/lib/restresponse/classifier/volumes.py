@@ -10,7 +10,7 @@ import numpy as np
 
 from restresponse.classifier.inputs import ClassifierGrid
 from restresponse.errors import InputError
-from restresponse.files import write_array, writing_folder
+from restresponse.files import whole, write_array, writing_folder
 from restresponse.images import included_scans
 from restresponse.provenance import write_sidecar
 
@@ -52,7 +52,10 @@ def extract_volumes(
     import nibabel as nib
 
     target = ClassifierGrid.of(mask, voxel_size)
-    images = {scan: nib.load(bold[scan], keep_file_open=True) for scan in included_scans(inclusion, list(bold))}
+    images = {}
+    for scan in included_scans(inclusion, list(bold)):
+        with whole(bold[scan]):
+            images[scan] = nib.load(bold[scan], keep_file_open=True)
     lengths = {scan: image.shape[3] for scan, image in images.items()}
     chosen = next(
         (scan for scan in lengths if lengths[scan] >= n_volumes), max(lengths, key=lengths.__getitem__, default=None)
@@ -61,7 +64,8 @@ def extract_volumes(
     rows = np.zeros((kept, target.n_voxels), np.float32)
     for start in range(0, kept, _AT_ONCE):
         stop = min(start + _AT_ONCE, kept)
-        block = np.asarray(images[chosen].dataobj[..., start:stop], np.float32)
+        with whole(bold[chosen]):
+            block = np.asarray(images[chosen].dataobj[..., start:stop], np.float32)
         if block.shape[:3] != target.source_mask.shape:
             raise InputError(
                 f"{bold[chosen]} has shape {block.shape[:3]}; expected {target.source_mask.shape}: it was made on "

@@ -5,7 +5,6 @@ They become rows of the table of scans, with the brain mask and the confounds th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from restresponse.dataset.reading import (
     scans_set_aside,
     some_of,
 )
-from restresponse.dataset.sidecars import Sidecars
+from restresponse.dataset.sidecars import Sidecars, read_object
 from restresponse.dataset.tables import SCAN_COLUMNS
 from restresponse.dataset.timing import repetition_time
 from restresponse.errors import InputError
@@ -102,13 +101,9 @@ def _origin(path: Path, problems: Problems, notes: list[str]) -> str | None:
         notes.append(f"no {path}; which program made the images is not known")
         return None
     try:
-        with_content(path)
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (InputError, ValueError) as error:
-        problems.add(str(path), f"cannot be read as JSON ({error}); correct it, or remove it")
-        return None
-    if not isinstance(content, dict):
-        problems.add(str(path), "no JSON object of keys and values; correct it, or remove it")
+        content = read_object(path)
+    except InputError as error:
+        problems.add(str(path), f"{error}, or remove it")
         return None
     if content.get("DatasetType") == "raw":
         problems.add(

@@ -23,6 +23,7 @@ _BYTES_OF_TYPE = {
     1024: 8,
     1280: 8,
 }  # real numbers, by NIfTI datatype code
+_MOST_COMPRESSED = 1040  # times that deflate makes anything smaller, at the very most
 _SECONDS_OF_UNIT = {8: 1.0, 16: 1e-3, 24: 1e-6}
 _POINTERS = (b"/annex/objects/", b"version https://git-lfs")
 
@@ -108,7 +109,7 @@ def _parsed(raw: bytes, path: Path) -> Header:
         raise InputError(
             "not a single-file NIfTI image (its header has no NIfTI mark); convert it again, e.g. with dcm2niix"
         )
-    if not 1 <= n_dims <= 7 or any(length < 1 for length in dims[:n_dims]):
+    if not math.isfinite(offset) or not 1 <= n_dims <= 7 or any(length < 1 for length in dims[:n_dims]):
         raise InputError(
             f"the header gives {n_dims} dimensions of lengths {dims}; the file is damaged: copy or convert it again"
         )
@@ -118,6 +119,11 @@ def _parsed(raw: bytes, path: Path) -> Header:
         )
     shape = dims[:n_dims] + [1] * (3 - n_dims)
     expected = int(offset) + math.prod(shape) * _BYTES_OF_TYPE[datatype]
+    if path.name.endswith(".gz") and path.stat().st_size * _MOST_COMPRESSED < expected:
+        raise InputError(
+            f"{path.stat().st_size} bytes, which cannot hold the {expected} that the header promises; the file is cut short or the header damaged: "
+            "copy or convert it again"
+        )
     if not path.name.endswith(".gz") and path.stat().st_size < expected:
         raise InputError(
             f"{path.stat().st_size} bytes where the header promises {expected}; the file is cut short: copy or convert it again"

@@ -17,6 +17,7 @@ from restresponse.errors import InputError
 
 MISSING = "n/a"
 _MISSING_AS_WRITTEN = {"", "n/a", "na", "nan", "null", "none"}
+_LARGEST = 100_000_000  # bytes of participants.tsv
 _PARTICIPANT = re.compile(r"sub-[A-Za-z0-9]+")
 
 
@@ -28,17 +29,28 @@ def read_participants(path: str | Path, problems: Problems) -> list[dict[str, st
     path = Path(path)
     try:
         with_content(path)
+        if path.stat().st_size > _LARGEST:
+            raise InputError(
+                f"{path.stat().st_size / 1e6:.0f} MB; expected a table of at most {_LARGEST / 1e6:.0f} MB: is it another kind of file?"
+            )
         text = path.read_bytes().decode("utf-8-sig")
+        lines = [
+            [cell.strip() for cell in cells] for cells in csv.reader(io.StringIO(text, newline=None), delimiter="\t")
+        ]
     except UnicodeDecodeError:
         problems.add(
             str(path),
             "not UTF-8 text (saved by a spreadsheet program?); expected tab-separated UTF-8: save it again as such",
         )
         return []
+    except csv.Error as error:
+        problems.add(
+            str(path), f"no table that can be read ({error}; a quotation mark without its fellow?); correct it"
+        )
+        return []
     except InputError as error:
         problems.add(str(path), str(error))
         return []
-    lines = [[cell.strip() for cell in cells] for cells in csv.reader(io.StringIO(text, newline=None), delimiter="\t")]
     numbered = [(number, cells) for number, cells in enumerate(lines, start=1) if any(cells)]
     if len(numbered) < 2:
         problems.add(

@@ -11,10 +11,10 @@ from typing import Any
 
 from restresponse.dataset.discovery import Image, find_images
 from restresponse.dataset.fieldmaps import DIRECTIONS, FieldMaps, total_readout_time
-from restresponse.dataset.header import Header, read_header, with_content
+from restresponse.dataset.header import Header, read_header
 from restresponse.dataset.participants import MISSING, check_filter, near_miss, read_participants
 from restresponse.dataset.problems import Problems
-from restresponse.dataset.sidecars import Sidecars
+from restresponse.dataset.sidecars import Sidecars, read_object
 from restresponse.dataset.timing import repetition_time, slice_timing
 from restresponse.errors import InputError
 
@@ -128,8 +128,7 @@ def some_of(names: list[str]) -> str:
 
 def _check_description(path: Path, problems: Problems) -> None:
     try:
-        with_content(path)
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_object(path)
     except InputError as error:
         inside = sorted(
             folder.name
@@ -141,12 +140,9 @@ def _check_description(path: Path, problems: Problems) -> None:
             if inside
             else "; every BIDS dataset has one: is this its root?"
         )
-        problems.add(str(path), f"{error}{hint}")
+        problems.add(str(path), f"{error}{'' if path.is_file() and path.stat().st_size else hint}")
         return
-    except ValueError as error:
-        problems.add(str(path), f"not JSON ({error}); correct it")
-        return
-    if isinstance(content, dict) and content.get("DatasetType", "raw") != "raw":
+    if content.get("DatasetType", "raw") != "raw":
         problems.add(
             str(path), f"DatasetType is {content['DatasetType']}; expected the raw dataset: set dataset.bids_dir to it"
         )

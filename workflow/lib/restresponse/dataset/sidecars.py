@@ -11,6 +11,8 @@ from typing import Any
 from restresponse.dataset.header import with_content
 from restresponse.errors import InputError
 
+_LARGEST = 20_000_000  # bytes of a JSON file; sidecars have some thousands
+
 
 def entities_of(stem: str) -> dict[str, str]:
     """Entities of a BIDS name: `sub-01_task-rest_bold` gives `{"sub": "01", "task": "rest"}`."""
@@ -61,20 +63,38 @@ class Sidecars:
         return self._listed[folder, suffix]
 
 
-@functools.lru_cache(maxsize=64)  # those of the upper levels are asked for again and again
-def _read_once(path: Path, changed: int) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON file of the dataset, which holds one object.
+
+    Raises
+    ------
+    InputError
+        Absent, not fetched, too large or too deep to be a sidecar, no JSON, or no object.
+    """
+    with_content(path)
+    if path.stat().st_size > _LARGEST:
+        raise InputError(
+            f"{path.stat().st_size / 1e6:.0f} MB; expected a JSON file of at most {_LARGEST / 1e6:.0f} MB: is it another kind of file?"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not JSON ({error}); correct it") from error
+    except RecursionError as error:
+        raise InputError("JSON with too many lists or objects inside one another; correct it") from error
+    except ValueError as error:
+        raise InputError(f"not JSON ({error}); correct it") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__}; expected a JSON object of keys and values")
+        raise InputError(f"holds a {type(content).__name__}; expected a JSON object of keys and values: correct it")
     return content
+
+
+@functools.lru_cache(maxsize=64)  # those of the upper levels are asked for again and again
+def _read_once(path: Path, changed: int) -> dict[str, Any]:
+    return read_object(path)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         with_content(path)
+        return _read_once(path, path.stat().st_mtime_ns)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    return _read_once(path, path.stat().st_mtime_ns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from restresponse import __version__
 from restresponse.engines import Distortion, PhaseEncoding, Realignment, shifts, unwarping, warps
 from restresponse.engines.folder import InFolder
 
-LEAST_GAIN = 0.15  # of the unexplained variance that a field must remove: without distortion 0.08 to 0.12, with 4 mm 0.23 and more
+TIMES_BY_CHANCE = 1.5  # what a field must gain, of what one along an axis without distortion does
+_LEAST_GAIN = 0.05  # of the unexplained variance; noise may gain nothing at all
 _AROUND = 6.0  # mm around the brain in which EPI and T1w are compared
 _MARGIN = 6  # voxels kept around that
 _FINE = 1.5  # mm, of the points whose mean is a voxel of the EPI
@@ -46,20 +46,27 @@ class Unwarping(InFolder):
         brain_mask: Path,
         coregistration: Path,
     ) -> Distortion | None:
-        start = time.perf_counter()
-        found = match_to_anatomy(realignment.reference, axis, t1w, brain_mask, np.loadtxt(coregistration))
-        facts = {"axis": axis, "unexplained_before": round(found.before, 4), "unexplained_after": round(found.after, 4)}
-        if found.after > (1 - LEAST_GAIN) * found.before:
-            why = "the registration to the T1w image along the phase-encoding axis found none that improves their match"
-            method = f"Susceptibility distortion was not corrected ({why})."
-            self.add("unwarping", "none", None, facts | {"why": why}, method)
-            return None
         method = (
             "Susceptibility distortion was estimated by registration of the EPI reference to the T1w image, restricted to the "
             "phase-encoding axis (cubic B-splines, Gauss-Newton), after a first rigid registration."
         )
-        distortion = self._distortion(realignment, found.shift, axis, facts)
-        self.add("unwarping", "restresponse", __version__, facts, method, time.perf_counter() - start)
+        distortion = None
+        with self.step("unwarping", "restresponse", __version__, {"axis": axis}, method) as facts:
+            images = t1w, brain_mask, np.loadtxt(coregistration)
+            found = match_to_anatomy(realignment.reference, axis, *images)
+            facts |= {"unexplained_before": round(found.before, 4), "unexplained_after": round(found.after, 4)}
+            chance = match_to_anatomy(realignment.reference, undistorted_axis(axis), *images).gain
+            facts |= {"gain": round(found.gain, 3), "gain_without_distortion": round(chance, 3)}
+            if beyond_chance(found.gain, chance):
+                distortion = self._distortion(realignment, found.shift, axis, facts)
+        if distortion is None:
+            why = (
+                "the registration to the T1w image along the phase-encoding axis improves their match hardly more than one "
+                "along an axis without distortion"
+            )
+            facts["why"] = why
+            method = f"Susceptibility distortion was not corrected ({why})."
+            self.steps[-1] |= {"tool": "none", "version": None, "parameters": facts, "method": method}
         return distortion
 
     def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
@@ -70,6 +77,25 @@ class Unwarping(InFolder):
         straight = undistorted_reference(realignment.reference, shift, axis)
         reference = self._write("reference_straight.nii", straight.astype(np.float32), image.affine)
         return Distortion(reference, self._write("shift.nii", shift.astype(np.float32), image.affine), axis)
+
+
+def undistorted_axis(axis: int) -> int:
+    """A voxel axis along which an EPI is not distorted: the other one of its plane, as planes lie in a file."""
+    return 0 if axis == 1 else 1
+
+
+def beyond_chance(gain: float, chance: float) -> bool:
+    """Whether a field along the phase-encoding axis shows distortion.
+
+    EPI and T1w differ in more than distortion, and a field along any axis hides some of it: how much, the same
+    registration along an axis without distortion tells, in each scan anew. A fixed threshold would have to know the
+    scan's noise, contrast and voxels.
+
+    Parameters
+    ----------
+    gain, chance : share of the unexplained variance that the field removes, along the two axes
+    """
+    return gain > max(_LEAST_GAIN, TIMES_BY_CHANCE * chance)
 
 
 def undistorted_reference(reference: Path, shift: np.ndarray, axis: int) -> np.ndarray:

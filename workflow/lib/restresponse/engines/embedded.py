@@ -15,7 +15,6 @@ import numpy as np
 
 from restresponse import __version__, grid
 from restresponse.engines import (
-    TISSUES,
     Distortion,
     EngineFailure,
     Normalisation,
@@ -27,19 +26,18 @@ from restresponse.engines import (
 from restresponse.engines import distortion as distorting
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
-from restresponse.engines import tissues as tissue_maps
 from restresponse.engines.folder import failure_of
+from restresponse.engines.segmentation import Segmentation
 from restresponse.files import read_json, write_json
 
 REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
 _COARSE = 3.0  # mm; a T1w image of such voxels is registered at 4 mm, for the last level would follow its noise
 _MARGIN = 5  # voxels kept around the template's brain in registration
-_RIM = 3.0  # mm beyond the brain mask in which the template's brain is believed
 _LEAST_LIKENESS = 0.4  # correlation inside the brain after the affine: heads had 0.63 to 0.73, an EPI 0.28, noise 0.17
 _FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
 
-class Embedded(distorting.Unwarping):
+class Embedded(distorting.Unwarping, Segmentation):
     """Preprocessing with niimath and greedy."""
 
     name = "embedded"
@@ -101,7 +99,7 @@ class Embedded(distorting.Unwarping):
             brain = self._read(t1w) * (self._read(brain_mask) > 0)
             self._write("T1w_brain.nii", brain.astype(np.float32), nib.load(t1w).affine)
             window = masking.window(self._template["brain"] > 0.5, _MARGIN)
-            self._write("template_brain.nii", self._template["T1w"][window], _cornered(self._affine, window))
+            self._write("template_brain.nii", self._template["T1w"][window], masking.cornered(self._affine, window))
             self._run(
                 greedy.DeformableRegistration(
                     fixed="template_brain.nii", moving="T1w_brain.nii", initial="head.mat", out_file="warp_window.nii",
@@ -113,42 +111,6 @@ class Embedded(distorting.Unwarping):
             before_after = [(part.start, size - part.stop) for part, size in zip(window, shape, strict=True)]
             field = np.pad(field, [*before_after, (0, 0)], mode="edge")
             return Normalisation(self.folder / "head.mat", self._write_warp("warp.nii", field, self._affine))
-
-    def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
-        method = (
-            "Grey matter, white matter and cerebrospinal fluid were segmented by expectation maximisation over pure and "
-            "mixed voxels, with the template's tissue maps, brought back to the T1w image, as priors."
-        )
-        from scipy import ndimage
-
-        inputs = {"iterations": iterations}
-        with self.step("segmentation", "restresponse", __version__, inputs, method) as facts:
-            image = nib.load(t1w)
-            zooms = np.array(image.header.get_zooms()[:3], float)
-            mask = self._read(brain_mask) > 0
-            window = masking.window(mask, np.ceil(_RIM / zooms).astype(int) + 1)
-            corner = image.affine.copy()
-            corner[:3, 3] = warps.world_of(np.array([[part.start for part in window]], float), image.affine)[0]
-            near = masking.around(mask[window], _RIM, zooms)
-            points = warps.template_places(
-                near, corner, np.loadtxt(normalisation.affine), self._field(normalisation), self._affine
-            )
-            maps, affine = grid.template_maps(("GM", "WM", "brain"))
-            places = warps.world_of(points, np.linalg.inv(affine).astype(np.float32)).T
-            gm, wm, brain = (ndimage.map_coordinates(one, places, order=1) for one in maps)
-            # the first mask has lost some of the fluid around the brain; the registered template gives it back
-            kept = mask[window][near] | (brain > 0.5)
-            near[near], gm, wm, brain = kept, gm[kept], wm[kept], brain[kept]
-            priors = tissue_maps.template_priors(gm, wm, brain)
-            shares = tissue_maps.segment(self._read(t1w)[window][near], priors, iterations)
-            shares["CSF"] *= brain  # fluid beyond the template's brain is none of the brain's
-            paths = {}
-            for name in TISSUES:
-                whole = np.zeros(mask.shape, np.float32)
-                whole[window][near] = shares[name]
-                paths[name] = self._write(f"{name}.nii", whole, image.affine)
-                facts[f"{name}_ml"] = round(float(whole.sum() * np.prod(zooms) / 1e3), 1)
-            return paths
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
         name = f"template_{self._name(image)}"
@@ -213,7 +175,7 @@ class Embedded(distorting.Unwarping):
             window = masking.window(fixed_mask, _MARGIN)  # the air around the brain costs time and blunts the measure
             inside = (self._read(t1w) * fixed_mask)[window]
             # an EPI shows nothing finer than 2 mm, and the last level takes as long as the fixed image has voxels
-            coarse = masking.coarser(inside, _cornered(fixed.affine, window), REGISTRATION_VOXEL)
+            coarse = masking.coarser(inside, masking.cornered(fixed.affine, window), REGISTRATION_VOXEL)
             self._write("fixed.nii", *coarse)
             self._write("moving.nii", (self._read(reference) * moved_mask).astype(np.float32), moved.affine)
             centres = [
@@ -270,7 +232,7 @@ class Embedded(distorting.Unwarping):
         shape, affine = grid.grid(voxel_size)
         self._write("grid.nii", np.zeros(shape, np.uint8), affine)
         points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
-        field = warps.sample(self._field(normalisation), self._affine, points)
+        field = warps.sample(*self._displacements(normalisation), points)
         if distortion is not None:
             through = np.loadtxt(coregistration) @ np.loadtxt(normalisation.affine)
             field = distorting.displacements_with(field, points, through, distortion.shift, distortion.axis)
@@ -307,12 +269,6 @@ class Embedded(distorting.Unwarping):
     @cached_property
     def _affine(self) -> np.ndarray:
         return grid.grid(REGISTRATION_VOXEL)[1]
-
-    def _field(self, normalisation: Normalisation) -> np.ndarray:
-        """Displacements in RAS on the 2 mm grid."""
-        if normalisation.warp is None:
-            return np.zeros((*grid.grid(REGISTRATION_VOXEL)[0], 3), np.float32)
-        return warps.field_of(np.asarray(nib.load(normalisation.warp).dataobj, np.float32))
 
     def _onto(self, data: np.ndarray, target: Path, matrix: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
         """An image (by default on the template's grid) on the grid of `target`; `matrix`: mm of the image to mm of the target."""
@@ -357,13 +313,6 @@ class Embedded(distorting.Unwarping):
                 f"{type(interface).__name__} ended without its output {target.name}: {interface.cmdline}"
             )
         return target
-
-
-def _cornered(affine: np.ndarray, window: tuple[slice, ...]) -> np.ndarray:
-    """The affine of a window of an image."""
-    corner = np.array(affine, float)
-    corner[:3, 3] = warps.world_of(np.array([part.start for part in window], float)[None], affine)[0]
-    return corner
 
 
 def _last_words(text: str) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import resource
 import shutil
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from restresponse.engines import Engine, EngineFailure, warps
+from restresponse import grid
+from restresponse.engines import Engine, EngineFailure, Normalisation, warps
 
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
-_KILLED = ("Return code: -9", "Return code: 137", "bad_alloc")
+_WARP_VOXEL = 2.0  # mm, of a `Normalisation`'s grid
+_KILLED = ("Return code: -9", "Return code: 137", "Return code: -7", "Return code: 135", "bad_alloc")
+_CRASHED = ("Return code: -11", "Return code: 139", "Return code: -6", "Return code: 134")
 
 
 class InFolder(Engine):
@@ -39,6 +43,14 @@ class InFolder(Engine):
         image.to_filename(self.folder / name)
         return self.folder / name
 
+    def _displacements(self, normalisation: Normalisation) -> tuple[np.ndarray, np.ndarray]:
+        """Displacements (n_x, n_y, n_z, 3) of a normalisation, in mm in RAS, and the affine of their grid."""
+        if normalisation.warp is None:
+            shape, affine = grid.grid(_WARP_VOXEL)
+            return np.zeros((*shape, 3), np.float32), affine
+        image = nib.load(normalisation.warp)
+        return warps.field_of(np.asarray(image.dataobj, np.float32)), image.affine
+
 
 def failure_of(program: str, said: str, words: str, folder: Path, *, killed: bool | None = None) -> Exception:
     """The error to raise where a program failed: the machine's (`MemoryError`, `OSError`) or the data's (`EngineFailure`).
@@ -50,7 +62,9 @@ def failure_of(program: str, said: str, words: str, folder: Path, *, killed: boo
     words : its own last words
     folder : where it wrote
     """
-    if any(mark in said for mark in _KILLED) if killed is None else killed:
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    marks = (*_KILLED, *_CRASHED) if limited else _KILLED  # under a limit of memory a program that gets none may crash
+    if any(mark in said for mark in marks) if killed is None else killed:
         return MemoryError(f"{program} was killed or ran out of memory:\n{said}")
     if shutil.disk_usage(folder).free < _LEAST_DISK:
         return OSError(errno.ENOSPC, f"no space left where {program} writes", str(folder))

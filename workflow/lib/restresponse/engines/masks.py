@@ -130,6 +130,13 @@ def window(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
     return tuple(bounds)
 
 
+def cornered(affine: np.ndarray, window: tuple[slice, ...]) -> np.ndarray:
+    """The affine (4, 4) of a window of an image."""
+    corner = np.array(affine, float)
+    corner[:3, 3] += corner[:3, :3] @ [part.start for part in window]
+    return corner
+
+
 def dice(first: np.ndarray, second: np.ndarray) -> float:
     """Dice coefficient of two masks; 0 where both are empty."""
     first, second = np.asarray(first, bool), np.asarray(second, bool)

@@ -25,6 +25,7 @@ from restresponse.engines import (
     deformations,
     programs,
     spm_batches,
+    spm_space,
     warps,
 )
 from restresponse.engines import masks as masking
@@ -50,10 +51,11 @@ class Spm(InFolder):
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(folder, settings)
         self.settings = programs.spm_settings(self.settings)
-        if "'" in str(self.folder):
+        odd = sorted(set(str(self.folder)) & set("'\"`$;&|<>()*?!\\\n"))
+        if odd:
             raise InputError(
-                f"the folder {self.folder} has an apostrophe in its path, which ends a text in MATLAB: run the workflow in "
-                "a folder without one"
+                f"the folder {self.folder} has {' '.join(odd)} in its path, which mean something to MATLAB (an apostrophe ends a text) or to the "
+                "shell that starts it: run the workflow in a folder without them"
             )
         self._release: str | None = None
         self._segmentation: dict[str, Path] = {}
@@ -86,11 +88,13 @@ class Spm(InFolder):
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
         method = (
-            "The T1w image was normalised to MNI space by the deformation of SPM's unified segmentation, whose space is that of "
-            "SPM's tissue maps."
+            "The T1w image was normalised to MNI space by the deformation of SPM's unified segmentation, continued from the space "
+            "of SPM's tissue maps to MNI152 (2009a symmetric, as distributed with nilearn) by a diffeomorphic registration of the "
+            "two templates' grey and white matter (greedy)."
         )
         with self._done("normalisation", {"done_with": "brain extraction"}, method) as facts:
-            affine, field = deformations.from_spm(self._segmentation["deformation"])
+            places = spm_space.places_in_spm(self.folder / spm_batches.MAPS, self.folder)
+            affine, field = deformations.from_spm(self._segmentation["deformation"], places)
             volume_ratio = float(np.linalg.det(affine))
             if not 0.3 < volume_ratio < 3:
                 raise EngineFailure(

@@ -34,6 +34,11 @@ class Match:
     before: float
     after: float
 
+    @property
+    def gain(self) -> float:
+        """Share of the unexplained variance that the field removes."""
+        return 1 - self.after / self.before
+
 
 def against_anatomy(
     epi: np.ndarray, t1w: np.ndarray, brain: np.ndarray, region: np.ndarray, voxel_size: np.ndarray
@@ -129,7 +134,9 @@ class _Contrast:
     def unexplained(self, shift: np.ndarray) -> float:
         """Share of the EPI's variance that the contrast does not explain with this field."""
         slope = np.gradient(shift, axis=-1)
-        for _ in range(3):  # contrast and gain are fitted to this field
+        self._gain = np.ones(self._region.shape, np.float32)  # whatever field was looked at before
+        self._weight = self._region.astype(np.float32)
+        for _ in range(4):  # contrast and gain are fitted to this field
             self(shift, slope)
         seen = shifts.sampled(self._epi, self._places + shift)[0] * np.clip(1 + slope, shifts.LEAST_STRETCH, 3)
         both = np.corrcoef(seen[self._region], self._predicted(seen)[self._region])[0, 1]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS = 50.0  # mm, of the sphere on which Power et al. measure a rotation
+_JENKINSON_RADIUS = 80.0  # mm, of the sphere over which FSL, and so fMRIPrep, averages a displacement
 DVARS_SCALE = 1000.0  # the brain's median after scaling, so that DVARS compares between scans
 HIGH_PASS = 128.0  # s, longest period that the cosine columns leave in, as in fMRIPrep and SPM
 LEAST_VOXELS = 30  # of a tissue mask: three times the components taken from it
@@ -33,6 +34,10 @@ _DESCRIPTIONS = {
         "sum of the absolute changes of the six parameters, rotations on a sphere of 50 mm (Power 2012)",
         "mm",
     ),
+    "rmsd": (
+        "root mean square, over a sphere of 80 mm, of the displacement from the volume before (Jenkinson 1999)",
+        "mm",
+    ),
     "dvars": (
         "root mean square over the brain of the change from the volume before, the brain's median scaled to 1000",
         "arbitrary",
@@ -41,6 +46,7 @@ _DESCRIPTIONS = {
     "global_signal": ("mean of the brain", "arbitrary"),
     "white_matter": ("mean of the white-matter mask", "arbitrary"),
     "csf": ("mean of the cerebrospinal-fluid mask", "arbitrary"),
+    "csf_wm": ("mean of the masks of cerebrospinal fluid and white matter together", "arbitrary"),
 }
 
 
@@ -116,7 +122,7 @@ def confounds(
     pandas.DataFrame
         The six motion parameters, `global_signal`, `white_matter` and `csf`, each with `_derivative1`, `_power2` and
         `_derivative1_power2`; `framewise_displacement` (mm), `dvars` (of the image scaled to a brain median of 1000),
-        `std_dvars`; `w_comp_cor_00` .., `c_comp_cor_00` .. and, of both masks together, `a_comp_cor_00` .. (unit norm;
+        `std_dvars`, `rmsd` (mm), `csf_wm`; `w_comp_cor_00` .., `c_comp_cor_00` .. and, of both masks together, `a_comp_cor_00` .. (unit norm;
         the largest loading is positive); `cosine00` .. (unit norm, periods above 128 s). Its `attrs["components"]` has
         the singular value and the share of variance of each component, for `column_facts`.
 
@@ -142,15 +148,18 @@ def confounds(
     for name, values in zip(MOTION, motion.T, strict=True):
         columns |= _expanded(name, values)
     columns["framewise_displacement"] = framewise_displacement(motion)
+    columns["rmsd"] = root_mean_square_displacement(motion)
     brain = _varying(image, masks["brain"], "brain")
     columns["dvars"], columns["std_dvars"] = dvars(brain)
     columns |= _expanded("global_signal", brain.mean(axis=0, dtype=np.float64))
     del brain
-    grams, variance = {}, {}
+    grams, variance, total, voxels = {}, {}, 0.0, 0
     for tissue, name in (("WM", "white_matter"), ("CSF", "csf")):
         series = _varying(image, masks[tissue], tissue)
         columns |= _expanded(name, series.mean(axis=0, dtype=np.float64))
         grams[tissue] = _gram(series)
+        total, voxels = total + columns[name] * len(series), voxels + len(series)
+    columns["csf_wm"] = total / voxels
     grams["combined"] = grams["WM"] + grams["CSF"]  # the masks share no voxel
     for mask, prefix in (("WM", "w_comp_cor"), ("CSF", "c_comp_cor"), ("combined", "a_comp_cor")):
         components, values, shares = _leading(grams[mask], n_components)
@@ -194,6 +203,20 @@ def framewise_displacement(motion: np.ndarray) -> np.ndarray:
     """
     changes = np.abs(np.diff(np.asarray(motion, np.float64), axis=0))
     return np.concatenate([[np.nan], changes[:, :3].sum(axis=1) + HEAD_RADIUS * changes[:, 3:].sum(axis=1)])
+
+
+def root_mean_square_displacement(motion: np.ndarray) -> np.ndarray:
+    """Root mean square over a sphere of 80 mm about the grid's centre of each volume's displacement from the one before, mm.
+
+    `motion` is (n_scans, 6), mm and rad, about that centre. Returns (n_scans,), the first NaN (Jenkinson 1999, FMRIB
+    technical report TR99MJ1).
+    """
+    from restresponse.engines.motion import matrices_of
+
+    matrices = matrices_of(np.asarray(motion, np.float64), np.zeros(3))
+    change = (matrices[1:] @ np.linalg.inv(matrices[:-1]) - np.eye(4))[:, :3]
+    turned = (change[:, :, :3] ** 2).sum(axis=(1, 2)) * _JENKINSON_RADIUS**2 / 5
+    return np.concatenate([[np.nan], np.sqrt(turned + (change[:, :, 3] ** 2).sum(axis=1))])
 
 
 def dvars(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -290,7 +313,7 @@ def _facts(name: str, table: pandas.DataFrame, masks: Mapping[str, str]) -> dict
     else:
         text, unit = _DESCRIPTIONS.get(stem, (stem.replace("_", " "), "arbitrary"))
     facts: dict[str, Any] = {"Description": text + ending, "Units": f"{unit}^2" if "squared" in ending else unit}
-    if name in ("global_signal", "white_matter", "csf"):
+    if name in ("global_signal", "white_matter", "csf", "csf_wm"):
         facts["Method"] = "Mean"
     return facts | table.attrs.get("components", {}).get(name, {})
 

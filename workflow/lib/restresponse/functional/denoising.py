@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_image, write_json, write_table, write_text
+from restresponse.errors import DamagedFile, InputError
+from restresponse.files import (
+    read_json,
+    read_table,
+    whole,
+    write_image,
+    write_json,
+    write_table,
+    write_text,
+    writing_folder,
+)
 from restresponse.functional.confounds import MOTION
 from restresponse.images import read_series
+from restresponse.layout import denoised_files, functional_files
 from restresponse.provenance import versions
 
 if TYPE_CHECKING:
@@ -188,6 +198,26 @@ def denoise_image(data: np.ndarray, basis: np.ndarray | tuple[np.ndarray, ...]) 
     return left
 
 
+def denoise_batch(
+    scans: Mapping[str, str | Path],
+    folder: str | Path,
+    *,
+    repetition_times: Mapping[str, float],
+    settings: Mapping[str, Any],
+) -> None:
+    """Denoise each scan of `scans` (scan -> folder of its preprocessed files) into one folder, see `layout.denoised_files`."""
+    with writing_folder(folder) as temporary:
+        for scan, source in scans.items():
+            given, made = functional_files(source, scan), denoised_files(temporary, scan)
+            denoise_scan(
+                *(given[name] for name in ("image", "confounds", "record")),
+                *(made[name] for name in ("image", "record", "design", "design_facts")),
+                scan=scan,
+                repetition_time=repetition_times[scan],
+                settings=settings,
+            )
+
+
 def denoise_scan(
     image: str | Path,
     confounds: str | Path,
@@ -211,9 +241,13 @@ def denoise_scan(
     content: dict[str, Any] = {"scan": scan, "settings": dict(settings), "repetition_time": float(repetition_time)}
     try:
         before = read_json(record)
-        if before.get("status") == "failed" or Path(image).stat().st_size == 0:
+        if before.get("status") == "failed":
             raise InputError(before.get("reason") or "preprocessing failed without a reason")
         table = read_table(confounds)
+        with whole(image):
+            n_volumes = nib.load(image).shape[-1]
+        if n_volumes != len(table):
+            raise DamagedFile(confounds, f"{len(table)} rows; expected {n_volumes}, one a volume")
         chosen = regressors(table, settings)
         outliers = outlier_volumes(table, settings["outlier_displacement"], settings["outlier_global_signal"])
         dof_bandpass, dof_residual = degrees_of_freedom(table, float(repetition_time), settings)
@@ -239,11 +273,6 @@ def denoise_scan(
         for volume in range(stored.shape[-1]):  # scaled one by one: no second copy of the series in floats
             data[..., volume] = stored[..., volume] * np.float32(slope) + np.float32(intercept)
         del stored
-        if data.shape[-1] != len(table):
-            raise InputError(
-                f"the preprocessed image has {data.shape[-1]} volumes and its confounds {len(table)} rows; expected "
-                "one row a volume: remove both and run again"
-            )
         content["n_voxels"] = denoise_image(data, projection(table, float(repetition_time), settings))
         write_image(denoised, data, nib.load(image).affine, repetition_time=float(repetition_time))
         content |= {"status": "done", "reason": None, "methods": [_sentence(chosen, content)]}

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from restresponse import grid
+from restresponse.dataset.sidecars import read_object
 from restresponse.engines import Engine
 from restresponse.engines.masks import dice
 from restresponse.engines.reading import processing, read_raw
 from restresponse.engines.tissues import template_priors
 from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_image, write_json, write_table
+from restresponse.files import parse_table, write_image, write_json, write_table
 from restresponse.functional.confounds import MOTION, column_facts, confounds, eroded_tissue_masks
 from restresponse.functional.interpolation import onto_grid
 from restresponse.functional.preprocess import LEAST_OVERLAP, check_signal, write_series
@@ -216,7 +217,13 @@ def _say_how_resampled(works: Engine, same: bool, voxel_size: float) -> None:
 def _read_confounds(path: str | Path, n_scans: int) -> pandas.DataFrame:
     import pandas as pd
 
-    table = read_table(path, text_columns=())
+    try:
+        table = parse_table(path)
+    except ValueError as error:  # pandas' errors of parsing and of decoding
+        raise InputError(
+            f"the confounds {path} are no table that can be read ({' '.join(str(error).split())[:160]}); expected tab-separated text: "
+            "copy the table again, or remove it: the scan then counts as one whose motion is not known"
+        ) from error
     words = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
     if words or len(table) != n_scans:
         found = f"no numbers in {', '.join(words[:5])}" if words else f"{len(table)} rows"
@@ -253,7 +260,7 @@ def _described_there(path: str | Path, added: set[str]) -> dict[str, Any]:
     if str(path) == NOT_KNOWN or not facts.is_file():
         return {}
     try:
-        content = read_json(facts)
-    except ValueError:
+        content = read_object(facts)
+    except InputError:
         return {}
-    return {name: entry for name, entry in content.items() if name not in added} if isinstance(content, dict) else {}
+    return {name: entry for name, entry in content.items() if name not in added}

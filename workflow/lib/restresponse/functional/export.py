@@ -5,14 +5,15 @@ Images and tables are relative links to the files of those stages; descriptions 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from restresponse import __version__
+from restresponse.dataset.sidecars import read_object
+from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_json, write_text
 
 TEMPLATE_SPACE = "MNI152NLin2009aSym"  # BIDS' name of nilearn's template, to which `anatomical` normalises
@@ -41,6 +42,7 @@ def export_derivatives(
     scans: str | Path,
     folder: str | Path,
     *,
+    batches: Mapping[str, Sequence[str]],
     bids_dir: str | Path | None,
     derivatives: str | Path | None,
     voxel_size: float,
@@ -51,6 +53,7 @@ def export_derivatives(
     ----------
     scans : the table of scans, `results/dataset/scans.tsv`
     folder : the dataset to make, in the results folder; it appears when it is whole
+    batches : the scans of each folder of denoised ones
     bids_dir, derivatives : the datasets that were read, as the config names them
     voxel_size : of the functional grid, mm
     """
@@ -68,8 +71,9 @@ def export_derivatives(
         }
         for row in {row["anat"]: row for row in rows if row["anat"] != MISSING}.values():
             _export_anatomical(building, results, row, sources, grid)
+        place = {scan: results / f"functional/denoised/{batch}" for batch, scans in batches.items() for scan in scans}
         for row in rows:
-            _export_scan(building, results, row, sources, grid)
+            _export_scan(building, results, place[row["scan"]], row, sources, grid)
         write_json(building / "dataset_description.json", _description(sources))
         write_text(building / ".bidsignore", _IGNORED)
         write_text(building / "README.md", _LAYOUT.format(version=__version__))
@@ -129,10 +133,9 @@ def _description(sources: _Sources) -> dict[str, Any]:
 def _read_description(path: Path) -> dict[str, Any]:
     """A dataset's description; one that is absent or damaged says nothing."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+        return read_object(path)
+    except (OSError, InputError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _export_anatomical(
@@ -163,11 +166,11 @@ def _export_anatomical(
 
 
 def _export_scan(
-    dataset: Path, results: Path, row: Mapping[str, str], sources: _Sources, grid: Mapping[str, str]
+    dataset: Path, results: Path, cleaned: Path, row: Mapping[str, str], sources: _Sources, grid: Mapping[str, str]
 ) -> None:
     scan = row["scan"]
     made, folder = results / "functional" / scan, _folder(dataset, scan, "func")
-    record, denoised = read_json(made / f"{scan}.json"), read_json(made / f"{scan}_desc-denoised.json")
+    record, denoised = read_json(made / f"{scan}.json"), read_json(cleaned / f"{scan}_desc-denoised.json")
     if record["status"] != "done":
         return
     own = row["space"] == MISSING
@@ -190,7 +193,7 @@ def _export_scan(
     )
     mask = {"Description": "Brain of the scan itself.", "Sources": sources.uri(row["bold"]), "Type": "Brain"}
     _add(made / f"{scan}_space-MNI152_desc-brain_mask.nii.gz", folder, f"{name}_desc-brain_mask", mask | space)
-    for table in sorted(made.glob(f"{scan}_desc-*_timeseries.*")):
+    for table in sorted([*made.glob(f"{scan}_desc-*_timeseries.*"), *cleaned.glob(f"{scan}_desc-*_timeseries.*")]):
         _link(table, folder / table.name)
     if denoised["status"] != "done":
         return
@@ -203,7 +206,7 @@ def _export_scan(
         "ResidualDegreesOfFreedom": denoised["dof_residual"],
     }
     _add(
-        made / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz",
+        cleaned / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz",
         folder,
         f"{name}_desc-denoised_bold",
         image | space | series | {"Denoising": denoising},

@@ -16,9 +16,9 @@ import numpy as np
 from restresponse import grid
 from restresponse.engines import TISSUES, EngineFailure, Normalisation
 from restresponse.engines.masks import dice
-from restresponse.engines.reading import processing, read_raw
+from restresponse.engines.reading import header_notes, processing, read_raw
 from restresponse.errors import InputError
-from restresponse.files import read_json, save_image, write_image, write_json, write_table
+from restresponse.files import read_json, save_image, whole, write_image, write_json, write_table
 from restresponse.functional.confounds import column_facts, confounds, eroded_tissue_masks
 from restresponse.functional.unwarping import phase_encoding, read_field_map, unwarped
 
@@ -77,12 +77,14 @@ def preprocess_scan(
             raise InputError(f"its T1w image failed: {before['reason']}")
         data, image = read_raw(bold, 4, "BOLD")
         facts["n_volumes"] = data.shape[3]
+        facts["notes"] = header_notes(image)
         check_signal(data, bold)
         raw = _copy(data, image, repetition_time, works.folder / "bold.nii")
         del data
         local = {name: works.folder / f"T1w_{name}.nii" for name in ("T1w", "brain_mask", "warp")}
         for name, path in local.items():
-            nib.Nifti1Image.from_image(nib.load(anatomical[name])).to_filename(path)
+            with whole(anatomical[name]):
+                nib.Nifti1Image.from_image(nib.load(anatomical[name])).to_filename(path)
         local["affine"] = works.folder / "T1w_affine.mat"
         local["affine"].write_text(Path(anatomical["affine"]).read_text())
         normalisation = Normalisation(local["affine"], local["warp"])
@@ -113,7 +115,10 @@ def preprocess_scan(
                 f"registration failed: the scan's own brain mask overlaps the template's brain by a Dice of {overlap:.2f}; "
                 f"expected more than {LEAST_OVERLAP}: look at the scan, its T1w and the field of view"
             )
-        tissues = {name: np.asarray(nib.load(anatomical[f"{name}_MNI"]).dataobj, np.float32) for name in TISSUES}
+        tissues = {}
+        for name in TISSUES:
+            with whole(anatomical[f"{name}_MNI"]):
+                tissues[name] = np.asarray(nib.load(anatomical[f"{name}_MNI"]).dataobj, np.float32)
         unsmoothed = np.asarray(nib.load(resampled).dataobj, np.float32)
         _, affine = grid.grid(voxel_size)
         masks = eroded_tissue_masks(tissues["GM"], tissues["WM"], tissues["CSF"], brain & own)

@@ -2,33 +2,134 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_array, read_table, write_array, write_image, write_table
+from restresponse.files import digest_of, read_array, read_json, write_array, write_image, write_table
 from restresponse.group_ica.fastica import decompose
 from restresponse.group_ica.group_pca import gram_matrix, leading_eigenpairs, principal_maps
+from restresponse.group_ica.krylov import check_certificate, ritz_pairs
+from restresponse.group_ica.merge import members_with_rows, too_few
 from restresponse.images import read_mask
 from restresponse.provenance import write_sidecar
 
 
-def cohort_members(participants: Sequence[str], cohort: str, folds: str | Path | None) -> list[str]:
-    """Participants a cohort is fitted on: all of them for `all`, else all but the fold's test participants.
+@dataclass(frozen=True)
+class GroupPCA:
+    """The leading principal maps of a cohort's stacked reduced maps.
 
-    A participant without a label is in no fold's test part and so in every cohort.
+    Attributes
+    ----------
+    maps : (n_components, n_voxels) float64, squared norm of a row = its eigenvalue
+    eigenvalues : (n_components,) float64, descending
+    total_variance, n_dimensions : of the stack
+    fitted_on : the cohort's participants
+    sources : files that were read
+    facts : for the sidecar: `group_pca`, `exact` or `merged`, and the certificate of the latter
     """
-    if cohort == "all":
-        return sorted(participants)
-    table = read_table(folds)
-    tested = set(table.loc[table["fold"] == cohort, "participant_id"])
-    if not tested:
+
+    maps: np.ndarray
+    eigenvalues: np.ndarray
+    total_variance: float
+    n_dimensions: int
+    fitted_on: list[str]
+    sources: list[str | Path]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def exact_pca(
+    *,
+    cohort: str,
+    reduced: Mapping[str, str | Path],
+    tiles: Mapping[tuple[str, str], str | Path],
+    members: Mapping[str, Sequence[str]],
+    folds: str | Path | None,
+    n_components: int,
+) -> GroupPCA:
+    """Group PCA of a cohort from the inner products of all pairs of its participants.
+
+    Parameters
+    ----------
+    reduced : participant -> reduced maps; those with no rows have no included scan
+    tiles, members : Gram tiles and the participants of each, see `gram_matrix`
+    """
+    fitted_on = members_with_rows(reduced, cohort, folds)
+    if len(fitted_on) < 2:
+        raise InputError(too_few(cohort, len(fitted_on)))
+    sizes = {participant: len(read_array(path)) for participant, path in reduced.items()}
+    gram = gram_matrix(tiles, members, sizes, fitted_on)
+    total_variance, n_dimensions = float(np.trace(gram)), len(gram)
+    # Equal maps have equal inner products, so that few files are read for their digests, mostly none.
+    starts = np.cumsum([0, *(sizes[name] for name in fitted_on)])
+    norms = [np.diag(gram)[start:stop].tobytes() for start, stop in itertools.pairwise(starts)]
+    alike = [name for name, own in zip(fitted_on, norms, strict=True) if norms.count(own) > 1]
+    refuse_duplicates({str(reduced[name]): digest_of(reduced[name]) for name in alike})
+    eigenvalues, vectors = leading_eigenpairs(gram, n_components)
+    maps = principal_maps(vectors, (read_array(reduced[participant]) for participant in fitted_on))
+    sources = [*(reduced[participant] for participant in fitted_on), *([folds] if cohort != "all" else [])]
+    return GroupPCA(maps, eigenvalues, total_variance, n_dimensions, fitted_on, sources, {"group_pca": "exact"})
+
+
+def merged_pca(
+    *,
+    cohort: str,
+    blocks: Sequence[str | Path],
+    products: Sequence[str | Path],
+    facts: Sequence[str | Path],
+    n_components: int,
+) -> GroupPCA:
+    """Group PCA of a cohort from the blocks and products of its passes.
+
+    Parameters
+    ----------
+    blocks, products, facts : of each pass: what was multiplied, the product, the sidecar of the product
+
+    Raises
+    ------
+    InputError
+        Where the certificate does not hold, or two participants have the same maps.
+    """
+    sidecars = [read_json(path) for path in facts]
+    read = {file: digest for step in sidecars[-1]["records"].values() for file, digest in step["sources"].items()}
+    refuse_duplicates({file: digest for file, digest in read.items() if file.endswith("_reduced.npy")})
+    pairs = ritz_pairs([read_array(path) for path in blocks], [read_array(path) for path in products], n_components)
+    check_certificate(pairs, cohort, len(products))
+    return GroupPCA(
+        pairs.maps,
+        pairs.eigenvalues,
+        sidecars[-1]["variance"],
+        sidecars[-1]["n_dimensions"],
+        sorted({name for sidecar in sidecars for name in sidecar["fitted_on"]}),
+        [*blocks, *products],
+        {
+            "group_pca": "merged",
+            "passes": len(products),
+            "certificate": {
+                "residual": pairs.residual,
+                "subspace": pairs.subspace,
+                "eigenvalues": pairs.accuracy,
+            },
+        },
+    )
+
+
+def refuse_duplicates(digests: Mapping[str, str]) -> None:
+    """Raise `InputError` where reduced maps (path -> digest) of different participants are the same, to the bit."""
+    alike: dict[str, list[str]] = {}
+    for path, digest in digests.items():
+        alike.setdefault(digest, []).append(Path(path).name.removesuffix("_reduced.npy"))
+    problems = [f"{' and '.join(sorted(names))} have the same scan" for names in alike.values() if len(names) > 1]
+    if problems:
         raise InputError(
-            f"{folds} has no fold {cohort!r}; it has {', '.join(sorted(table['fold'].unique()))}: run folds again"
+            f"group ICA: {'; '.join(sorted(problems))}; expected a scan of its own for each participant: copy the right one, "
+            "or leave the duplicate out with dataset.set_aside"
         )
-    return sorted(set(participants) - tested)
 
 
 def fit_cohort(
@@ -49,33 +150,32 @@ def fit_cohort(
     image: str | Path,
     table: str | Path,
     sidecar: str | Path,
+    blocks: Sequence[str | Path] = (),
+    products: Sequence[str | Path] = (),
+    facts: Sequence[str | Path] = (),
 ) -> None:
     """Fit the group components of a cohort and write them as array, image, table and sidecar.
 
     Parameters
     ----------
-    reduced : participant -> reduced maps; those with no rows have no included scan
-    tiles, members : Gram tiles and the participants of each, see `gram_matrix`
+    reduced, tiles, members : of the exact path, see `exact_pca`
+    blocks, products, facts : of the merged path, see `merged_pca`; it is taken where they are given
     seed : of the run; the restarts' starts do not depend on the cohort
     """
     import pandas as pd
 
-    sizes = {participant: len(read_array(path)) for participant, path in reduced.items()}
-    fitted_on = cohort_members([p for p, size in sizes.items() if size], cohort, folds)
-    if len(fitted_on) < 2:
-        raise InputError(
-            f"group ICA of {cohort}: {len(fitted_on)} participant(s) with an included scan; expected at least 2: "
-            "results/quality/inclusion.tsv says which scans were left out and why"
+    if products:
+        pca = merged_pca(cohort=cohort, blocks=blocks, products=products, facts=facts, n_components=n_components)
+    else:
+        pca = exact_pca(
+            cohort=cohort, reduced=reduced, tiles=tiles, members=members, folds=folds, n_components=n_components
         )
-    gram = gram_matrix(tiles, members, sizes, fitted_on)
-    eigenvalues, vectors = leading_eigenpairs(gram, n_components)
-    maps = principal_maps(vectors, [read_array(reduced[participant]) for participant in fitted_on])
     found = decompose(
-        maps, seed=seed, restarts=restarts, subsample=subsample, tolerance=tolerance, max_iterations=max_iterations
+        pca.maps, seed=seed, restarts=restarts, subsample=subsample, tolerance=tolerance, max_iterations=max_iterations
     )
     print(
-        f"{cohort}: {len(fitted_on)} participants, {len(gram)} dimensions, {n_components} components explain "
-        f"{eigenvalues.sum() / np.trace(gram):.1%}; {found.n_restarts} restarts, {found.n_iterations} final iterations, "
+        f"{cohort}: {len(pca.fitted_on)} participants, {pca.n_dimensions} dimensions, {n_components} components explain "
+        f"{pca.eigenvalues.sum() / pca.total_variance:.1%}; {found.n_restarts} restarts, {found.n_iterations} final iterations, "
         f"least stability {found.stability.min():.3f}"
     )
     inside, affine = read_mask(mask)
@@ -96,8 +196,8 @@ def fit_cohort(
     )
     write_sidecar(
         sidecar,
-        fitted_on=fitted_on,
-        sources=[*(reduced[p] for p in fitted_on), *([folds] if cohort != "all" else [])],
+        fitted_on=pca.fitted_on,
+        sources=pca.sources,
         parameters={
             "n_components": n_components,
             "restarts": restarts,
@@ -107,9 +207,10 @@ def fit_cohort(
         },
         seed=seed,
         cohort=cohort,
-        eigenvalues=eigenvalues,
-        total_variance=float(np.trace(gram)),
-        n_dimensions=len(gram),
+        **pca.facts,
+        eigenvalues=pca.eigenvalues,
+        total_variance=pca.total_variance,
+        n_dimensions=pca.n_dimensions,
         n_iterations=found.n_iterations,
         n_restarts=found.n_restarts,
         stability=found.stability,

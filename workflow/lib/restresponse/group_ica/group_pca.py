@@ -6,7 +6,7 @@ itself, so a cohort's matrix is a sub-block and depends on none but its own part
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,10 @@ def inner_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def compute_tile(*, first: Sequence[str | Path], second: Sequence[str | Path], tile: str | Path) -> None:
     """Write the tile of inner products between the participants of two groups of reduced maps (paths), stacked."""
     rows = []
-    columns = [read_array(path) for path in second]
     for path in first:
         reduced = read_array(path)
-        rows.append(np.hstack([inner_products(reduced, other) for other in columns]))
+        # Opened anew for each row: what is mapped counts as the job's memory.
+        rows.append(np.hstack([inner_products(reduced, read_array(other)) for other in second]))
     write_array(tile, np.vstack(rows))
 
 
@@ -55,27 +55,29 @@ def gram_matrix(
     -------
     (sum of r, sum of r) float64, symmetric
     """
-    place: dict[str, tuple[str, int]] = {}
-    for batch, participants in members.items():
+    offsets: dict[str, int] = {}
+    for participants in members.values():
         offset = 0
         for participant in participants:
-            place[participant] = batch, offset
+            offsets[participant] = offset
             offset += sizes[participant]
     ordered = sorted(cohort)
     starts = np.concatenate([[0], np.cumsum([sizes[p] for p in ordered])]).astype(int)
     gram = np.empty((starts[-1], starts[-1]))
-    opened = {pair: read_array(path) for pair, path in tiles.items()}
-    for i, a in enumerate(ordered):
-        for j, b in enumerate(ordered[i:], start=i):
-            (batch_a, row), (batch_b, column) = place[a], place[b]
-            block = opened[batch_a, batch_b][row : row + sizes[a], column : column + sizes[b]]
-            gram[starts[i] : starts[i + 1], starts[j] : starts[j + 1]] = block
-            gram[starts[j] : starts[j + 1], starts[i] : starts[i + 1]] = block.T
+    at = {participant: slice(starts[i], starts[i + 1]) for i, participant in enumerate(ordered)}
+    for (batch_a, batch_b), path in tiles.items():
+        tile = read_array(path)  # one at a time: what is mapped counts as the job's memory
+        for a in (name for name in members[batch_a] if name in at):
+            for b in (name for name in members[batch_b] if name in at):
+                row, column = offsets[a], offsets[b]
+                block = tile[row : row + sizes[a], column : column + sizes[b]]
+                gram[at[a], at[b]] = block
+                gram[at[b], at[a]] = block.T
     return gram
 
 
 def leading_eigenpairs(gram: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `n_components` largest eigenvalues (descending) and their vectors `(n, n_components)`.
+    """The `n_components` largest eigenvalues (descending) and their vectors `(n, n_components)`; `gram` is overwritten.
 
     Raises `InputError` where the matrix has not so many.
     """
@@ -86,22 +88,29 @@ def leading_eigenpairs(gram: np.ndarray, n_components: int) -> tuple[np.ndarray,
             f"group_ica.n_components is {n_components}, but the cohort's scans hold {len(gram)} dimensions together; "
             f"set it to {len(gram)} or less, or include more scans"
         )
-    eigenvalues, vectors = linalg.eigh(gram, subset_by_index=[len(gram) - n_components, len(gram) - 1])
+    # Transposed, the symmetric matrix has the order LAPACK works in: it is not copied, which halves the memory.
+    wanted = [len(gram) - n_components, len(gram) - 1]
+    eigenvalues, vectors = linalg.eigh(gram.T, subset_by_index=wanted, overwrite_a=True)
     eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
-    usable = int((eigenvalues > 1e-9 * eigenvalues[0]).sum()) if eigenvalues[0] > 0 else 0
+    check_rank(eigenvalues, n_components)
+    return eigenvalues, vectors
+
+
+def check_rank(eigenvalues: np.ndarray, n_components: int) -> None:
+    """Raise `InputError` where fewer than `n_components` of the eigenvalues (descending) are above the rounding."""
+    usable = int((eigenvalues > 1e-9 * eigenvalues[0]).sum()) if len(eigenvalues) and eigenvalues[0] > 0 else 0
     if usable < n_components:
         raise InputError(
             f"group_ica.n_components is {n_components}, but the cohort's scans have rank {usable}; "
             f"set it to {max(usable, 1)} or less (are scans duplicated?)"
         )
-    return eigenvalues, vectors
 
 
-def principal_maps(vectors: np.ndarray, reduced: Sequence[np.ndarray]) -> np.ndarray:
+def principal_maps(vectors: np.ndarray, reduced: Iterable[np.ndarray]) -> np.ndarray:
     """Project the stacked reduced maps onto the eigenvectors: `(n_components, n_voxels)` float64, row norm^2 = eigenvalue."""
-    maps = np.zeros((vectors.shape[1], reduced[0].shape[1]))
-    start = 0
+    maps, start = None, 0
     for block in reduced:
+        maps = np.zeros((vectors.shape[1], block.shape[1])) if maps is None else maps
         weights = vectors[start : start + len(block)].T
         start += len(block)
         for voxel in range(0, block.shape[1], _BLOCK):

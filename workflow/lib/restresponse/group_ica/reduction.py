@@ -1,11 +1,12 @@
 """A participant's scans, variance-normalised voxel by voxel and reduced to their leading temporal dimensions.
 
 Method: CONN's first level of group ICA (Whitfield-Gabrieli & Nieto-Castanon 2012): each voxel's series is demeaned and
-scaled to unit norm, and the leading eigenvectors of the temporal Gram matrix give the reduced maps, not whitened.
+scaled, by default to unit norm, and the leading eigenvectors of the temporal Gram matrix give the reduced maps, not whitened.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,19 +14,23 @@ import numpy as np
 
 from restresponse.errors import InputError
 from restresponse.files import write_array, writing_folder
-from restresponse.images import included_scans, masked_series, read_mask
+from restresponse.images import finite_series, included_scans, read_mask
 from restresponse.provenance import write_sidecar
 
 _BLOCK = 16384  # voxels converted to float64 at a time
+_STRONG, _WEAK = 30, 2.3  # components of a series, and the units of spread below which a voxel has no part in one
+_LEAST_RESIDUAL = 1e-3  # of a voxel's norm: no voxel is blown up more
 _RANK_TOLERANCE = 1e-5  # of the mean eigenvalue; below it lies the rounding of the stored image
 
 
-def variance_normalise(series: np.ndarray) -> tuple[np.ndarray, int]:
-    """Demean each voxel in time and scale it to unit norm.
+def variance_normalise(series: np.ndarray, normalisation: str = "unit_norm") -> tuple[np.ndarray, int]:
+    """Demean each voxel in time and scale it.
 
     Parameters
     ----------
     series : (n_scans, n_voxels) array
+    normalisation : `unit_norm`: each voxel to unit norm (CONN); `residual`: so that what the strong components leave of it
+        has unit norm (MELODIC); `none`: not at all
 
     Returns
     -------
@@ -34,15 +39,35 @@ def variance_normalise(series: np.ndarray) -> tuple[np.ndarray, int]:
     """
     mean = series.mean(axis=0, dtype=np.float64)
     centred = (series - mean).astype(np.float32)
-    norm = np.sqrt(np.einsum("tv,tv->v", centred, centred, dtype=np.float64))
+    norm = _norms(centred)
     constant = norm <= 1e-6 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny) * np.sqrt(len(series))
-    centred /= np.where(constant, 1.0, norm).astype(np.float32)
+    if normalisation == "residual":
+        norm = np.maximum(_norms(centred - strong_part(centred)), _LEAST_RESIDUAL * norm)
+    if normalisation != "none":
+        centred /= np.where(constant, 1.0, norm).astype(np.float32)
     centred[:, constant] = 0.0
     return centred, int(constant.sum())
 
 
+def strong_part(centred: np.ndarray) -> np.ndarray:
+    """What the strong components make of a demeaned series, `(n_scans, n_voxels)` float32.
+
+    The leading principal maps, at most 30, each in units of its spread over the voxels, are set to zero where they are
+    below 2.3 and put together again: MELODIC's robust variance normalisation (Beckmann & Smith 2004).
+    """
+    gram = np.zeros((len(centred), len(centred)))
+    for start in range(0, centred.shape[1], _BLOCK):
+        block = centred[:, start : start + _BLOCK].astype(np.float64)
+        gram += block @ block.T
+    leading = np.linalg.eigh(gram)[1][:, ::-1][:, : min(_STRONG, len(centred) // 2)].astype(np.float32)
+    maps = leading.T @ centred
+    spread = maps.std(axis=1, keepdims=True)
+    maps[np.abs(maps - maps.mean(axis=1, keepdims=True)) < _WEAK * spread] = 0.0
+    return leading @ maps
+
+
 def participant_series(
-    paths: Mapping[str, str | Path], mask: np.ndarray
+    paths: Mapping[str, str | Path], mask: np.ndarray, normalisation: str = "unit_norm"
 ) -> tuple[np.ndarray, dict[str, dict[str, int]]]:
     """The variance-normalised runs of one participant, one after another in time.
 
@@ -50,18 +75,42 @@ def participant_series(
     ----------
     paths : scan -> denoised image
     mask : (n_x, n_y, n_z) bool
+    normalisation : see `variance_normalise`
 
     Returns
     -------
     series : (n_scans, n_voxels) float32
-    facts : for each scan its `n_volumes` and `n_constant_voxels`
+    facts : for each scan its `n_volumes`, `n_constant_voxels`, and `n_not_finite_voxels` (with a value that is no number),
+        which are among the constant ones
+
+    Raises
+    ------
+    InputError
+        Where two runs are the same.
     """
-    runs, facts = [], {}
+    runs, facts, seen = [], {}, {}
     for scan, path in paths.items():
-        run, n_constant = variance_normalise(masked_series(path, mask))
+        run, not_finite = finite_series(path, mask)
+        run[:, not_finite] = 0.0  # zeros amid a series would be spikes
+        run, n_constant = variance_normalise(run, normalisation)
+        digest = hashlib.sha256(run).hexdigest()
+        if digest in seen:
+            raise InputError(
+                f"{seen[digest]} and {scan} are the same scan; expected two: "
+                "copy the right one, or leave the duplicate out with dataset.set_aside"
+            )
+        seen[digest] = scan
         runs.append(run)
-        facts[scan] = {"n_volumes": len(run), "n_constant_voxels": n_constant}
+        facts[scan] = {
+            "n_volumes": len(run),
+            "n_constant_voxels": n_constant,
+            "n_not_finite_voxels": int(not_finite.sum()),
+        }
     return (runs[0] if len(runs) == 1 else np.concatenate(runs)), facts
+
+
+def _norms(series: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("tv,tv->v", series, series, dtype=np.float64))
 
 
 def reduce_series(series: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +124,7 @@ def reduce_series(series: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, np
     Returns
     -------
     reduced : (n_kept, n_voxels) float32, rows of squared norm equal to their eigenvalue
-    eigenvalues : (n_scans,) float64, descending; their sum is the number of voxels that are not constant (a run)
+    eigenvalues : (n_scans,) float64, descending; of unit norms their sum is the number of voxels that are not constant (a run)
     """
     gram = np.zeros((len(series), len(series)))
     for start in range(0, series.shape[1], _BLOCK):
@@ -95,6 +144,7 @@ def reduce_batch(
     inclusion: str | Path,
     n_dimensions: int,
     folder: str | Path,
+    normalisation: str = "unit_norm",
 ) -> None:
     """Reduce each participant of `bold` (participant -> scan -> image): `{participant}_reduced.npy` and `.json` in `folder`."""
     with writing_folder(folder) as temporary:
@@ -105,6 +155,7 @@ def reduce_batch(
                 inclusion=inclusion,
                 participant=participant,
                 n_dimensions=n_dimensions,
+                normalisation=normalisation,
                 reduced=temporary / f"{participant}_reduced.npy",
                 sidecar=temporary / f"{participant}_reduced.json",
             )
@@ -119,6 +170,7 @@ def reduce_participant(
     n_dimensions: int,
     reduced: str | Path,
     sidecar: str | Path,
+    normalisation: str = "unit_norm",
 ) -> None:
     """Reduce the included scans of one participant; a participant without any gets an array of no rows."""
     inside, _ = read_mask(mask)
@@ -127,7 +179,7 @@ def reduce_participant(
     eigenvalues = np.zeros(0)
     array = np.zeros((0, int(inside.sum())), np.float32)
     if kept:
-        series, facts = participant_series(kept, inside)
+        series, facts = participant_series(kept, inside, normalisation)
         array, eigenvalues = reduce_series(series, n_dimensions)
         if not len(array):
             raise InputError(
@@ -143,7 +195,7 @@ def reduce_participant(
         sidecar,
         fitted_on=[participant] if kept else [],
         sources=kept.values(),
-        parameters={"reduction": n_dimensions},
+        parameters={"reduction": n_dimensions, "normalisation": normalisation},
         scans=facts,
         n_dimensions=len(array),
         explained=float(eigenvalues[: len(array)].sum() / eigenvalues.sum()) if len(eigenvalues) else None,

@@ -30,6 +30,7 @@ def audit_run(
     models: Mapping[str, Mapping[str, Any]],
     order: int,
     batches: Mapping[str, Sequence[str]],
+    group_ica: Mapping[str, Any],
     audit: str | Path,
     baselines: Sequence[str] = (),
 ) -> None:
@@ -42,6 +43,7 @@ def audit_run(
     protocols, arms, models : sections of the config
     order : number of components
     batches : batch -> its participants
+    group_ica : `exact_limit` and `passes` of the config
     audit : the table to write, with the columns of `COLUMNS`
     baselines : folds whose baselines are audited too
 
@@ -52,7 +54,7 @@ def audit_run(
     """
     import pandas as pd
 
-    evidence = Evidence(results, batches)
+    evidence = Evidence(results, batches, group_ica)
     tested = read_table(evidence.results / "folds/folds.tsv").groupby("fold")["participant_id"]
     folds = {fold: frozenset(participants) for fold, participants in tested}
     rows = []

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from restresponse.errors import DamagedFile
 from restresponse.files import digest_of, read_array, read_json, read_table
+from restresponse.group_ica.layout import Layout
 
 _COHORTS = re.compile(r"/(?:group_ica|dual_regression|components|kernels)/(all|rep-\d+_fold-\d+)/")
 _TABLES = re.compile(r"(?:/folds/labels/|labels-)(all|rep-\d+_fold-\d+)(?=[/_.])")
@@ -46,11 +48,13 @@ class Evidence:
     ----------
     results : the results folder
     batches : batch -> its participants
+    group_ica : of the config: `exact_limit` and `passes`
     """
 
-    def __init__(self, results: str | Path, batches: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, results: str | Path, batches: Mapping[str, Sequence[str]], group_ica: Mapping[str, Any]) -> None:
         self.results = Path(results)
         self._batches = batches
+        self._layout = Layout.of(batches, group_ica)
         self.sidecar = functools.cache(self._sidecar)
         self.source_problems = functools.cache(self._source_problems)
         self.eigenvalue_problem = functools.cache(self._eigenvalue_problem)
@@ -58,12 +62,20 @@ class Evidence:
         self.members_of_table = functools.cache(self._members_of_table)
         self._digest = functools.cache(digest_of)
 
+    def at(self, path: str) -> Path:
+        """Where a file of the workflow (`results/…`) lies."""
+        return self.results / path.removeprefix("results/")
+
+    def digest(self, path: str) -> str:
+        """SHA-256 of a file of the workflow."""
+        return self._digest(self.at(path))
+
     def _sidecar(self, path: Path) -> Sidecar:
         if not path.is_file():
             return Sidecar(path, problem="the sidecar is missing")
         try:
             content = read_json(path)
-        except ValueError as error:
+        except DamagedFile as error:
             return Sidecar(path, problem=f"the sidecar is not readable JSON ({error})")
         lists = [key for key in ("fitted_on", "labels_of") if not isinstance(content.get(key), list)]
         if lists:
@@ -107,9 +119,12 @@ class Evidence:
         return tuple(problems)
 
     def _eigenvalue_problem(self, cohort: str, order: int) -> str | None:
-        """Whether the group PCA of the claimed participants has the eigenvalues on record."""
+        """Whether the group PCA of the claimed participants has the eigenvalues on record; of a merged one, its steps."""
         from restresponse.group_ica.group_pca import gram_matrix, leading_eigenpairs
+        from restresponse.metrics.merges import merge_problem
 
+        if not self._layout.exact:
+            return merge_problem(self, self._layout, cohort, order)
         sidecar = self.sidecar(self.results / f"group_ica/{cohort}/order-{order}/components.json")
         recorded = np.asarray(sidecar.content.get("eigenvalues") or [], np.float64)
         claimed = sorted(sidecar.participants("fitted_on"))
@@ -122,8 +137,7 @@ class Evidence:
         if unknown or not len(recorded) or not claimed:
             return f"no eigenvalues to compare (unknown participants: {', '.join(unknown) or 'none'})"
         sizes = {participant: len(read_array(path)) for participant, path in known.items()}
-        names = sorted(self._batches)
-        tiles = {(a, b): self.results / f"group_ica/gram/{a}_{b}.npy" for a in names for b in names if a <= b}
+        tiles = dict(zip(self._layout.tiles, map(self.at, self._layout.tile_files), strict=True))
         gram = gram_matrix(tiles, self._batches, sizes, claimed)
         if len(gram) < len(recorded):
             return f"the claimed participants hold {len(gram)} dimensions, fewer than the {len(recorded)} on record"

@@ -21,7 +21,13 @@ from restresponse.classifier.inner import seed_of
 from restresponse.classifier.kernel import MapProducts
 from restresponse.classifier.linear_fold import refitting
 from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
-from restresponse.classifier.protocols import arm_order, refits, reported_folds, selects_in_inner_folds
+from restresponse.classifier.protocols import (
+    arm_order,
+    kernel_memory,
+    refits,
+    reported_folds,
+    selects_in_inner_folds,
+)
 from restresponse.classifier.selection import Selector
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_table
@@ -73,6 +79,12 @@ def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dic
             f"results/dual_regression/{cohort}/order-{order}/asc/{batch}" for cohort in cohorts for batch in batches
         ]
     return files
+
+
+def null_memory(plan: Plan, n_participants: int, wildcards: Any) -> int:
+    """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
+    cohorts = {plan.cohort(wildcards.protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
+    return 1000 + len(cohorts) * kernel_memory(n_participants, arm_order(plan), least=100)
 
 
 def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:

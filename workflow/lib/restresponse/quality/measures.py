@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.errors import InputError
+from restresponse.errors import DamagedFile, InputError
 from restresponse.files import read_json, read_table, write_json, writing_folder
-from restresponse.images import read_series
+from restresponse.images import read_mask, read_series
+from restresponse.layout import denoised_files, functional_files
 
 if TYPE_CHECKING:
     import pandas
@@ -90,22 +91,27 @@ def motion_measures(table: pandas.DataFrame) -> dict[str, float]:
 def measure_batch(
     *,
     scans: Mapping[str, Sequence[str]],
-    image: Sequence[str | Path],
-    own_mask: Sequence[str | Path],
-    confounds: Sequence[str | Path],
-    record: Sequence[str | Path],
-    denoised_record: Sequence[str | Path],
+    preprocessed: Sequence[str | Path],
+    denoised: str | Path,
     group_mask: str | Path,
     folder: str | Path,
 ) -> None:
     """Measure the scans of a batch of participants, `{scan}.json` in `folder` each.
 
-    `scans` are each participant's; the sequences have one file a scan, in that order, see `measure_scan`.
+    `scans` are each participant's; `preprocessed` has a folder for each, in that order, `denoised` is the batch's.
     """
     named = [(scan, participant) for participant, names in scans.items() for scan in names]
     with writing_folder(folder) as temporary:
-        for (scan, participant), *files in zip(named, image, own_mask, confounds, record, denoised_record, strict=True):
-            measure_scan(*files, group_mask, temporary / f"{scan}.json", scan=scan, participant=participant)
+        for (scan, participant), folder_of_scan in zip(named, preprocessed, strict=True):
+            given = functional_files(folder_of_scan, scan)
+            measure_scan(
+                *(given[name] for name in ("image", "mask", "confounds", "record")),
+                denoised_files(denoised, scan)["record"],
+                group_mask,
+                temporary / f"{scan}.json",
+                scan=scan,
+                participant=participant,
+            )
 
 
 def measure_scan(
@@ -133,25 +139,21 @@ def measure_scan(
         know it, and `failed`, the reason or null
     scan, participant : names for the record
     """
-    import nibabel as nib
-
     before, denoised = read_json(record), read_json(denoised_record)
     content: dict[str, Any] = {"scan": scan, "participant_id": participant, "status": "done", "failed": None}
     content |= dict.fromkeys(MEASURES)
     unknown = content["unknown"] = before.get("unknown", {})  # measure -> why nobody can know it
     content |= {name: denoised[name] for name in MEASURES if name in denoised}
     try:
-        if before.get("status") == "failed" or Path(image).stat().st_size == 0:
+        if before.get("status") == "failed":
             raise InputError(before.get("reason") or "preprocessing failed without a reason")
-        brain = np.asarray(nib.load(group_mask).dataobj) > 0
-        own = np.asarray(nib.load(own_mask).dataobj) > 0
+        brain, own = read_mask(group_mask)[0], read_mask(own_mask)[0]
         series, slope, intercept = read_series(image)
         table = read_table(confounds)
         if series.shape[:3] != brain.shape or own.shape != brain.shape:
-            raise InputError(
-                f"the image is {series.shape} and its mask {own.shape}; expected the grid {brain.shape}: "
-                f"remove results/functional/{scan} and run again"
-            )
+            raise DamagedFile(image, f"it is {series.shape} and its mask {own.shape}; expected the grid {brain.shape}")
+        if len(table) != series.shape[3]:
+            raise DamagedFile(confounds, f"{len(table)} rows; expected {series.shape[3]}, one a volume")
         mean, deviation = moments(series, slope, intercept)
         # a scan without a mean in time still varies
         signal = signal_mask(deviation if "tsnr" in unknown else mean, brain)

@@ -11,6 +11,12 @@ from restresponse.files import read_json
 
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])")
 
+_SCALED = {
+    "unit_norm": "and scaled to unit norm",
+    "residual": "and scaled by the norm of what is left without its strong components",
+    "none": "and not scaled",
+}
+
 
 def merge_sentences(records: Sequence[Sequence[str]], noun: str) -> list[str]:
     """Sentences of several records as one text.
@@ -67,11 +73,12 @@ def analysis_methods(
     config : the config of the run
     """
     parameters = group_ica["parameters"]
+    scaled = _SCALED[reductions[0]["parameters"].get("normalisation", "unit_norm")]
     kept = sorted({record["n_dimensions"] for record in reductions if record.get("n_dimensions")})
     text = [
-        f"Group ICA: each participant's denoised series was demeaned and scaled to unit norm in every voxel and reduced to "
+        f"Group ICA: each participant's denoised series was demeaned {scaled} in every voxel and reduced to "
         f"{_span(kept)} dimensions by its leading temporal eigenvectors (up to {reductions[0]['parameters']['reduction']} asked for). "
-        f"The stacked reductions were brought to {parameters['n_components']} dimensions by an exact group PCA and decomposed "
+        f"The stacked reductions were brought to {parameters['n_components']} dimensions by {_group_pca(group_ica)} and decomposed "
         f"by symmetric FastICA (tanh), {group_ica['n_restarts']} seeded starts clustered as in ICASSO, the centrotypes polished on all voxels "
         f"(least stability {min(group_ica['stability']):.2f} with everyone). It was fitted on everyone and, separately, on "
         "the training participants of each fold.",
@@ -122,6 +129,16 @@ def _model_sentences(
                 f"chosen from {', '.join(f'{value:g}' for value in settings['penalties'])}." + chosen
             )
     return text
+
+
+def _group_pca(facts: Mapping[str, Any]) -> str:
+    """How the group PCA was made, from the sidecar of the components."""
+    if facts.get("group_pca", "exact") == "exact":
+        return "an exact group PCA"
+    return (
+        f"a group PCA of merges and {facts['passes']} block Krylov passes (1 - cos of the largest angle to the exact "
+        f"subspace at most {facts['certificate']['subspace']:.0e})"
+    )
 
 
 def _thresholds(selection: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +12,21 @@ import numpy as np
 
 from restresponse.batches import files_of
 from restresponse.files import read_array, read_json, read_table, write_text
+from restresponse.identifiers import Identifiers
 from restresponse.metrics.audit import CLEAN, DECLARED, VIOLATION
-from restresponse.metrics.collect import BASELINE, CONSTANT
+from restresponse.metrics.collect import BASELINE
 from restresponse.provenance import versions
 from restresponse.report import figures, trust, trust_figures
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
+from restresponse.report.scores import METRICS, headline_rows, metric_rows
 from restresponse.report.summary import span, verdict
 
 if TYPE_CHECKING:
     import pandas
 
 _TEXT = ("protocol", "arm", "model", "fold", "participant_id", "scan", "reason", "metric", "scope", "network", "level")
-METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc", "brier", "pr_auc")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class Run:
         """A table of the results folder."""
         return read_table(self.results / path, text_columns=_TEXT)
 
+    def identifiers(self) -> Identifiers:
+        """What the page may tell of single people."""
+        tables = (self.table(f"{name}.tsv") for name in ("dataset/participants", "quality/inclusion"))
+        names = {name for table in tables for name in table["participant_id"]}
+        folders = [self.config["dataset"][key] for key in ("bids_dir", "derivatives")]
+        return Identifiers(self.config["report"]["identifiers"], names, folders)
+
     def models(self) -> dict[tuple[str, str, str, str], dict[str, Any]]:
         """Sidecar of each classification's model."""
         return {key: read_json(self.results / "classifier" / Path(*key) / "model.json") for key in self.classifications}
@@ -63,12 +72,16 @@ def write_page(run: Run, page: str | Path) -> None:
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "p": p_value}
-    write_text(page, environment.get_template("page.html.j2").render(content(run)))
+    text = environment.get_template("page.html.j2").render(content(run))
+    run.identifiers().check(text)
+    write_text(page, text)
 
 
 def content(run: Run) -> dict[str, Any]:
-    """Everything the template shows, by section."""
+    """Everything the template shows, by section; without names of people unless the config allows them."""
     import yaml
+
+    identifiers = run.identifiers()
 
     everything, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
     predictions, audit = run.table("metrics/predictions.tsv"), run.table("metrics/audit.tsv")
@@ -78,7 +91,8 @@ def content(run: Run) -> dict[str, Any]:
     models = run.models()
     protocols = list(run.config["classifier"]["protocols"])
     timing = run.table("metrics/timing.tsv")
-    return {
+    shown = {
+        "identifiers": identifiers.shown,
         "title": run.config["report"]["title"],
         "summary": verdict(
             metrics, optimism, audit, predictions, run.config["metrics"]["confidence"], comparisons, permutations
@@ -86,13 +100,13 @@ def content(run: Run) -> dict[str, Any]:
         + motion_warning(run.table("metrics/motion.tsv"), run.config["metrics"]["confidence"]),
         "headline": headline_rows(metrics, optimism, protocols),
         "confidence": f"{run.config['metrics']['confidence']:.0%}",
-        "cohort": cohort(run, predictions),
+        "cohort": cohort(run, predictions, identifiers),
         "quality": quality(run),
         "folds": folds(run, predictions),
         "components": components(run),
         "protocols": [{"name": name, **row} for name, row in run.config["classifier"]["protocols"].items()],
         "training": training_rows(models),
-        "left_out": left_out_rows(models),
+        "left_out": left_out_rows(models, identifiers),
         "metrics": metric_rows(metrics, trust.null_cells(permutations)),
         "baselines": trust.baseline_rows(everything),
         "comparisons": trust.comparison_rows(comparisons),
@@ -113,7 +127,11 @@ def content(run: Run) -> dict[str, Any]:
         "methods": preprocessing_methods(
             [run.results / f"anatomical/{anat}/{anat}.json" for anat in run.anatomicals],
             [run.results / f"functional/{scan}/{scan}.json" for scan in run.scans],
-            [run.results / f"functional/{scan}/{scan}_desc-denoised.json" for scan in run.scans],
+            [
+                run.results / f"functional/denoised/{batch}/{scan}_desc-denoised.json"
+                for batch, scans in run.scan_batches.items()
+                for scan in scans
+            ],
         )
         + analysis_methods(
             read_json(run.results / f"group_ica/all/order-{run.order}/components.json"),
@@ -129,11 +147,12 @@ def content(run: Run) -> dict[str, Any]:
         "timing": timing.replace({np.nan: None}).to_dict("records"),
         "versions": versions(),
         "seed": run.config["seed"],
-        "config": yaml.safe_dump(_plain(run.config), sort_keys=False, allow_unicode=True),
+        "config": yaml.safe_dump(_plain(identifiers.settings(run.config)), sort_keys=False, allow_unicode=True),
     }
+    return identifiers.without(shown)
 
 
-def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
+def cohort(run: Run, predictions: pandas.DataFrame, identifiers: Identifiers) -> dict[str, Any]:
     """The flow of participants, every scan with its fate, and the table of characteristics."""
     people = run.table("dataset/participants.tsv")
     inclusion = run.table("quality/inclusion.tsv")
@@ -150,6 +169,9 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
         ("with an outcome, classified", tested, sorted((matching & with_used) - tested)),
     ]
     measures = scan_measures(run)
+    names = identifiers.names(
+        {scan: measures.get(scan, {}).get("mean_framewise_displacement") for scan in inclusion["scan"]}
+    )
     pages = files_of([f"../quality/pages/{batch}" for batch in run.scan_batches], run.scan_batches, ".html")
     rows = []
     for row, kept in zip(inclusion.itertuples(), used, strict=True):
@@ -158,19 +180,24 @@ def cohort(run: Run, predictions: pandas.DataFrame) -> dict[str, Any]:
             note = "used for group ICA alone: no outcome"
         rows.append(
             {
-                "scan": row.scan,
-                "participant": row.participant_id,
-                "used": bool(kept),
-                "page": pages.get(row.scan),
-                "reason": note,
                 **measures.get(row.scan, {}),
+                "scan": names[row.scan],
+                "used": bool(kept),
+                "page": pages.get(row.scan) if identifiers.shown else None,
+                "reason": note,
             }
         )
+    places = {name: place for place, name in enumerate(names.values())}
     return {
-        "flow": [{"step": step, "n": len(group), "lost": lost} for step, group, lost in flow],
-        "scans": rows,
+        "flow": [
+            {"step": step, "n": len(group), "lost": lost if identifiers.shown else [f"{len(lost)}"] * bool(lost)}
+            for step, group, lost in flow
+        ],
+        "scans": sorted(rows, key=lambda row: places[row["scan"]]),
         "n_used": int(used.sum()),
-        "table": run.table("metrics/cohort_table.tsv").replace({np.nan: None}).to_dict("records"),
+        "table": identifiers.levels(
+            run.table("metrics/cohort_table.tsv").replace({np.nan: None}).to_dict("records"), len(tested)
+        ),
     }
 
 
@@ -252,45 +279,6 @@ def components(run: Run) -> dict[str, Any]:
     }
 
 
-def headline_rows(metrics: pandas.DataFrame, optimism: pandas.DataFrame, protocols: Sequence[str]) -> dict[str, Any]:
-    """One row an arm and model: the mean AUC under each protocol."""
-    chosen = metrics[(metrics["metric"] == "auc") & (metrics["scope"] == "mean")]
-    cells = {(row.protocol, row.arm, row.model): row for row in chosen.itertuples()}
-    pairs = dict.fromkeys((row.arm, row.model) for row in chosen.itertuples())
-    return {
-        "protocols": protocols,
-        "rows": [
-            {"arm": arm, "model": model, "cells": [cells.get((protocol, arm, model)) for protocol in protocols]}
-            for arm, model in pairs
-        ],
-    }
-
-
-def metric_rows(
-    metrics: pandas.DataFrame, null: Mapping[tuple[str, str, str], Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """One row a (protocol, arm, model): both AUCs, each with its null, the pooled metrics with intervals, the confusion table."""
-    rows = []
-    for (protocol, arm, model), part in metrics.groupby(["protocol", "arm", "model"], sort=False):
-        cells = {(row.metric, row.scope): row for row in part.itertuples()}
-        rows.append(
-            {
-                "protocol": protocol,
-                "arm": arm,
-                "model": model,
-                "constant": model == CONSTANT,
-                "n": int(cells["auc", "mean"].n),
-                "null": null.get((protocol, arm, model), {}),
-                "mean_auc": cells["auc", "mean"],
-                "pooled_auc": cells["auc", "pooled"],
-                "pooled": [cells[name, "pooled"] for name in METRICS],
-                "confusion": [cells[name, "pooled"].value for name in ("tp", "fn", "fp", "tn")],
-                "folds": [cells[key] for key in cells if key[1] not in ("mean", "pooled")],
-            }
-        )
-    return rows
-
-
 def optimism_rows(optimism: pandas.DataFrame) -> list[dict[str, Any]]:
     """Rows of the table; one that must be 0 and is not is marked as a fault."""
     rows = optimism.astype(object).where(optimism.notna(), None).to_dict("records")
@@ -349,15 +337,23 @@ def training_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]])
     return rows
 
 
-def left_out_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Participants whom an arm had to leave out, and why."""
+def left_out_rows(
+    models: Mapping[tuple[str, str, str, str], Mapping[str, Any]], identifiers: Identifiers
+) -> list[dict[str, str]]:
+    """Participants whom an arm had to leave out, and why; counted by reason where they are not named."""
     found = {
         (key[1], entry["participant_id"], entry["reason"]): None
         for key, facts in models.items()
         for entry in facts.get("left_out") or []
         if isinstance(entry, dict)
     }
-    return [dict(zip(("arm", "participant", "reason"), row, strict=True)) for row in sorted(found)]
+    if identifiers.shown:
+        return [dict(zip(("arm", "participant", "reason"), row, strict=True)) for row in sorted(found)]
+    counts = Counter((arm, identifiers.without(reason)) for arm, _, reason in found)
+    return [
+        {"arm": arm, "participant": f"{count} participant{'s' if count > 1 else ''}", "reason": reason}
+        for (arm, reason), count in sorted(counts.items())
+    ]
 
 
 def number(value: Any, digits: int = 2) -> str:

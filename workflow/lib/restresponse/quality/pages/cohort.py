@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from restresponse.files import read_json, read_table
+from restresponse.identifiers import Identifiers
 from restresponse.quality.inclusion import limits_of
 from restresponse.quality.pages.words import LIMIT_OF, WORDS, render, shown
+
+if TYPE_CHECKING:
+    import pandas
 
 APART = 3.0  # robust z beyond which a scan stands apart
 _FEWEST = 5  # scans below which a spread says nothing
@@ -44,70 +48,107 @@ def robust_z(values: np.ndarray) -> np.ndarray:
     return found
 
 
-def write_cohort_page(
+def write_cohort_pages(
     measures: Mapping[str, str | Path],
     pages: Mapping[str, str],
     inclusion: str | Path,
-    page: str | Path,
+    index: str | Path,
+    scans: str | Path,
     *,
     settings: Mapping[str, Any],
     minimum_dof: int,
-    title: str,
+    report: Mapping[str, Any],
+    folders: Sequence[str | None] = (),
 ) -> None:
-    """Write the page of all scans.
+    """Write the page of all scans, twice: one that names them where the config allows it, and one to work with that always does.
 
     Parameters
     ----------
     measures : JSON file of `measure_scan` of each scan
     pages : where each scan's page lies, seen from this page
     inclusion : the inclusion table
-    page : HTML to write
+    index : HTML to write; without `report.identifiers` its scans have the numbers of the report and no links
+    scans : HTML to write that names every scan and links to its page
     settings, minimum_dof : the config's section `quality` and the least degrees of freedom where it names none
-    title : of the study
+    report : the config's section `report`
+    folders : of the datasets, whose paths the index does not tell either
     """
     found = {content["scan"]: content for content in map(read_json, measures.values())}
     table = read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
+    people = set(table["participant_id"])
+    index_names = Identifiers(report["identifiers"], people, folders)
+    for page, identifiers in ((index, index_names), (scans, Identifiers(True, people))):
+        numbers = {} if index_names.shown or not identifiers.shown else index_names.names(_displacements(table, found))
+        content = _content(found, pages, table, limits_of(settings, minimum_dof), identifiers, numbers)
+        render("cohort.html.j2", page, content | {"title": identifiers.without(report["title"])}, identifiers.check)
+
+
+def _content(
+    found: Mapping[str, Mapping[str, Any]],
+    pages: Mapping[str, str],
+    table: pandas.DataFrame,
+    limits: Mapping[str, Any],
+    identifiers: Identifiers,
+    numbers: Mapping[str, str],
+) -> dict[str, Any]:
+    names = identifiers.names(_displacements(table, found))
     used = dict(zip(table["scan"], table["included"].astype(str).str.lower() == "true", strict=True))
-    limits = limits_of(settings, minimum_dof)
-    scans = list(found)
+    reasons = dict(zip(table["scan"], table["reason"], strict=True))
+    scans = [scan for scan in names if scan in found]
     values = {
         name: np.array([_number(found[scan].get(name)) for scan in scans], np.float64)
         for name in WORDS
         if any(found[scan].get(name) is not None for scan in scans)
     }
     scores = {name: robust_z(column) for name, column in values.items()}
-    rows = []
-    for row in table.itertuples():
-        place = scans.index(row.scan) if row.scan in found else None
-        cells = (
-            [] if place is None else [_cell(name, values[name][place], scores[name][place], limits) for name in values]
-        )
-        reason = row.reason if isinstance(row.reason, str) else ""
-        rows.append(
-            {"scan": row.scan, "measured": place is not None, "used": used[row.scan], "reason": reason, "cells": cells}
-        )
+    places = {scan: place for place, scan in enumerate(scans)}
+    linked = {scan: pages[scan] for scan in scans} if identifiers.shown else {}
+    rows = [
+        {
+            "scan": names[scan],
+            "number": numbers.get(scan),
+            "measured": scan in places,
+            "page": linked.get(scan),
+            "used": used[scan],
+            "reason": identifiers.without(reasons[scan]) if isinstance(reasons[scan], str) else "",
+            "cells": [
+                _cell(name, values[name][places[scan]], scores[name][places[scan]], limits)
+                for name in values
+                if scan in places
+            ],
+        }
+        for scan in names
+    ]
     drawings = [
         {
-            "svg": strip(pages, scans, values[name], scores[name], used, _limit(name, limits), WORDS[name].digits),
+            "svg": strip(
+                linked, scans, values[name], scores[name], used, _limit(name, limits), WORDS[name].digits, names
+            ),
             **_heading(name),
         }
         for name in values
         if name not in ("n_volumes", "dof_bandpass", "mean_dvars")
     ]
-    content = {
-        "title": title,
-        "pages": pages,
+    return {
         "n_scans": len(table),
         "n_used": sum(used.values()),
         "columns": [_heading(name) | {"limit": _limit_words(name, limits)} for name in values],
         "rows": rows,
         "drawings": drawings,
-        "remarks": remarks(scans, values, scores),
+        "remarks": [
+            remark | {"scan": names[remark["scan"]], "page": linked.get(remark["scan"])}
+            for remark in remarks(scans, values, scores)
+        ],
         "apart": f"{APART:g}",
         "fewest": _FEWEST,
         "unused": [row for row in rows if not row["used"]],
+        "identifiers": identifiers.shown,
+        "numbered": bool(numbers),
     }
-    render("cohort.html.j2", page, content)
+
+
+def _displacements(table: pandas.DataFrame, found: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    return {scan: found.get(scan, {}).get("mean_framewise_displacement") for scan in table["scan"]}
 
 
 def remarks(
@@ -134,10 +175,11 @@ def strip(
     used: Mapping[str, bool],
     limit: float | None,
     digits: int,
+    names: Mapping[str, str] | None = None,
 ) -> str:
     """One measure of all scans as SVG: a dot each, box of the quartiles with the median, the limit dashed.
 
-    Dots are links to the scans' pages; those that stand apart are ringed and named.
+    Dots are links to the scans' pages, where there are any; those that stand apart are ringed and named, by `names` where given.
     """
     known = np.isfinite(values)
     if not known.any():
@@ -177,7 +219,7 @@ def strip(
     shifts = _spread(np.array([place(value) for value in values[known]]))
     named: list[float] = []
     for scan, value, score, shift in zip(np.asarray(scans)[known], values[known], scores[known], shifts, strict=True):
-        x, y, name = middle + shift, place(value), escape(str(scan))
+        x, y, name = middle + shift, place(value), escape(str((names or {}).get(str(scan), scan)))
         colour = _USED if used.get(str(scan)) else _UNUSED
         dot = f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"><title>{name}: {shown(value, digits)}</title></circle>'
         if abs(score) > APART:
@@ -185,7 +227,8 @@ def strip(
             if all(abs(y - other) > 9 for other in named):
                 named.append(y)
                 dot += f'<text class="name" x="{x + 9:.1f}" y="{y + 3:.1f}">{name.split("_task-")[0]}</text>'
-        parts.append(f'<a href="{escape(pages[str(scan)])}">{dot}</a>')
+        link = pages.get(str(scan))
+        parts.append(f'<a href="{escape(link)}">{dot}</a>' if link else dot)
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
 
 

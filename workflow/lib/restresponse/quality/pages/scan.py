@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.files import read_json, read_table, writing_folder
+from restresponse.files import read_json, read_table, whole, writing_folder
 from restresponse.images import read_series
+from restresponse.layout import anatomical_files, denoised_files, functional_files
 from restresponse.quality.inclusion import limits_of, reasons_against
 from restresponse.quality.measures import moments, signal_mask
 from restresponse.quality.pages.montage import MAGMA, OUTLINE_UNIT, Montage, window
@@ -23,23 +24,31 @@ TISSUES = ("GM", "WM", "CSF")
 
 
 def files_by_scan(
-    given: Mapping[str, Any], scans: Sequence[str], with_anatomical: Sequence[str]
+    given: Mapping[str, Any], scans: Sequence[str], anatomicals: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
-    """The files of each scan's page, by the names of `write_scan_page`, from those of a batch.
+    """The files of each scan's page, by the names of `write_scan_page`, from the folders of a batch.
 
     Parameters
     ----------
-    given : `measures`, a folder; `group_mask`; files of the anatomical image, one for each of `with_anatomical`; the others,
-        one for each of `scans`
+    given : `measures` and `denoised`, folders; `preprocessed`, a folder for each of `scans`; `anatomical`, one for each of
+        `anatomicals`; `group_mask`
+    scans : of the batch
+    anatomicals : the T1w image of each scan that has one
     """
-    common = {"group_mask": str(given["group_mask"])}
-    found = {scan: common | {"measures": f"{given['measures']}/{scan}.json"} for scan in scans}
-    for name in ("image", "own_mask", "confounds", "record", "denoised_record"):
-        for scan, path in zip(scans, given[name], strict=True):
-            found[scan][name] = str(path)
-    for name in ("T1w", *TISSUES, "anatomical_record"):
-        for scan, path in zip(with_anatomical, given[name], strict=True):
-            found[scan][name] = str(path)
+    found = {}
+    for scan, folder in zip(scans, given["preprocessed"], strict=True):
+        files = functional_files(folder, scan)
+        found[scan] = {
+            "measures": f"{given['measures']}/{scan}.json",
+            "own_mask": files["mask"],
+            "denoised_record": denoised_files(given["denoised"], scan)["record"],
+            "group_mask": str(given["group_mask"]),
+            **{name: files[name] for name in ("image", "confounds", "record")},
+        }
+    for (scan, anat), folder in zip(anatomicals.items(), given["anatomical"], strict=True):
+        files = anatomical_files(folder, anat)
+        found[scan] |= {"anatomical_record": files["record"], "T1w": files["T1w_MNI"]}
+        found[scan] |= {name: files[f"{name}_MNI"] for name in TISSUES}
     return found
 
 
@@ -264,5 +273,6 @@ def _exists(path: str | Path | None) -> bool:
 def _load(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel as nib
 
-    image = nib.load(path)
-    return np.asarray(image.dataobj, np.float32), image.affine
+    with whole(path):
+        image = nib.load(path)
+        return np.asarray(image.dataobj, np.float32), image.affine

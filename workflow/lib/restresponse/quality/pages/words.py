@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,10 @@ PARTS = {  # part of the denoising -> words, colour
 LIMIT_OF = {measure: (key, side) for measure, key, side, _, _ in LIMITS}
 
 
-def render(template: str, page: str | Path, content: Mapping[str, Any]) -> None:
-    """Render a template of this folder: every value escaped, an unknown one an error."""
+def render(
+    template: str, page: str | Path, content: Mapping[str, Any], check: Callable[[str], None] | None = None
+) -> None:
+    """Render a template of this folder: every value escaped, an unknown one an error; `check` looks at the page before."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -86,7 +88,10 @@ def render(template: str, page: str | Path, content: Mapping[str, Any]) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    write_text(page, environment.get_template(template).render(content))
+    text = environment.get_template(template).render(content)
+    if check is not None:
+        check(text)
+    write_text(page, text)
 
 
 def shown(value: Any, digits: int = 2) -> str:
