@@ -1,7 +1,7 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
 from restresponse.classifier.protocols import config_row, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
-from restresponse.metrics.permutations import chunk_names, chunk_range, null_memory, permutation_files
+from restresponse.metrics.permutations import chunk_names, chunk_range, null_files, null_memory, permutation_files
 
 AUDITED = audited_files(
     [
@@ -100,12 +100,7 @@ rule metrics_null:
 rule metrics_permutations:
     input:
         predictions="results/metrics/predictions.tsv",
-        chunks=[
-            f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv"
-            for protocol, arm, model, fold in CLASSIFICATIONS
-            if model in LINEARS and fold == FOLDS[0]
-            for chunk in chunk_names(config["metrics"]["permutations"])
-        ],
+        chunks=null_files(PLAN, config["metrics"]["permutations"]),
     output:
         null="results/metrics/null.tsv",
         permutations="results/metrics/permutations.tsv",

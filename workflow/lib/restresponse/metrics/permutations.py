@@ -26,7 +26,6 @@ from restresponse.classifier.protocols import (
     kernel_memory,
     refits,
     reported_folds,
-    selects_in_inner_folds,
 )
 from restresponse.classifier.selection import Selector
 from restresponse.errors import InputError
@@ -45,6 +44,20 @@ COLUMNS = (
     "n_permutations",
 )  # fmt: skip
 _TEXT = ("protocol", "arm", "model", "fold", "participant_id")
+
+
+def null_files(plan: Plan, n_permutations: int) -> list[str]:
+    """The tables of `metrics_null`: of every linear model under every protocol that chooses among all its penalties.
+
+    A model whose penalty is searched within a budget (`search`) has no null: trials that end by the clock cannot be made again.
+    """
+    keys = dict.fromkeys(key[:3] for key in plan.classifications)
+    return [
+        f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv"
+        for protocol, arm, model in keys
+        if plan.models[model]["kind"] == "linear" and not plan.models[model].get("search")
+        for chunk in chunk_names(n_permutations)
+    ]
 
 
 def chunk_names(n_permutations: int) -> list[str]:
@@ -185,7 +198,7 @@ def write_null(
     procedure = Procedure(
         model["penalties"],
         on_reported_folds=protocol["hyperparameters"] == "reported_folds",
-        selects_in_inner_folds=selects_in_inner_folds(protocol, arm, "hyperparameters"),
+        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
         n_inner_folds=n_inner_folds,
     )
     numbers = range(*permutations)
