@@ -125,13 +125,12 @@ def test_the_audit_finds_no_violation_and_names_the_papers_leaks(demo):
 
 
 def test_clean_linear_scores_of_permuted_labels_are_at_chance(demo):
-    """The whole procedure on labels permuted within folds: the mean of the mean fold AUCs lies between 0.45 and 0.55."""
+    """Labels permuted within folds 200 times, by the run's own jobs: the mean of the mean fold AUCs lies by 0.5."""
     table = read_table(demo / "results/metrics/permutations.tsv", text_columns=("protocol", "arm", "model", "scope"))
     clean = table[(table["protocol"] == "clean") & (table["scope"] == "mean")]
-    assert set(zip(clean["arm"], clean["model"], strict=True)) == {("asc", "linear"), ("ssc", "linear")}
-    own = clean[clean["arm"] == "asc"].iloc[0]
-    assert own["n_permutations"] == 200
-    assert 0.45 < own["null_mean"] < 0.55, own
+    assert set(clean["arm"]) == {"asc", "ssc"}
+    assert (clean["n_permutations"] == 200).all()
+    assert clean["null_mean"].between(0.45, 0.55).all(), clean["null_mean"]
 
 
 def test_a_second_run_of_the_demo_does_nothing(demo):

@@ -34,7 +34,7 @@ from restresponse.grid import brain_mask, grid
 from restresponse.group_ica.cohort import fit_cohort
 from restresponse.group_ica.group_pca import compute_tile
 from restresponse.group_ica.reduction import reduce_participant
-from restresponse.layout import confounds_tables, denoised_files, denoised_images, functional_files
+from restresponse.layout import denoised_files, functional_files
 from restresponse.metrics.audit import audit_run
 from restresponse.metrics.collect import collect_predictions
 from restresponse.metrics.further import write_further
@@ -113,10 +113,10 @@ def write_baselines(plan: Plan, config: dict[str, Any], batches: dict[str, list[
         outcome=config["dataset"]["outcome"],
     )
     for batch, members in batches.items():
-        scans = {name: [scan_of(name)] for name in members}
         measure_batch(
-            bold=denoised_images(f"results/functional/denoised/{batch}", scans),
-            confounds=confounds_tables([f"results/functional/{scan_of(name)}" for name in members], scans),
+            preprocessed=[f"results/functional/{scan_of(name)}" for name in members],
+            denoised=f"results/functional/denoised/{batch}",
+            scans={name: [scan_of(name)] for name in members},
             quality=f"results/quality/scans/{batch}",
             inclusion="results/quality/inclusion.tsv",
             mask="results/quality/group_mask.nii.gz",

@@ -127,8 +127,8 @@ rule classifier_linear:
 
 rule classifier_connectivity:
     input:
-        denoised="results/functional/denoised/{batch}",
         preprocessed=of_batch("results/functional/{scan}"),
+        denoised="results/functional/denoised/{batch}",
         quality="results/quality/scans/{batch}",
         inclusion="results/quality/inclusion.tsv",
         mask="results/quality/group_mask.nii.gz",

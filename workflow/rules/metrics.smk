@@ -80,7 +80,7 @@ rule metrics_null:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], w.protocol)),
+        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w)),
     params:
         row=lambda w: config_row(PLAN, w),
         cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},

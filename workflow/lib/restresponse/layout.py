@@ -59,21 +59,10 @@ def denoised_images(folder: str | Path, scans: Mapping[str, Sequence[str]]) -> d
 
 def preprocessed_images(folders: Sequence[str | Path], scans: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
     """The preprocessed image of each scan by participant; `folders` has one for each scan, in their order."""
-    return _of_scans("image", folders, scans)
-
-
-def confounds_tables(folders: Sequence[str | Path], scans: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
-    """The table of confounds of each scan by participant; `folders` has one for each scan, in their order."""
-    return _of_scans("confounds", folders, scans)
-
-
-def _of_scans(
-    name: str, folders: Sequence[str | Path], scans: Mapping[str, Sequence[str]]
-) -> dict[str, dict[str, str]]:
     ordered = [scan for names in scans.values() for scan in names]
     folder_of = dict(zip(ordered, folders, strict=True))
     return {
-        participant: {scan: functional_files(folder_of[scan], scan)[name] for scan in names}
+        participant: {scan: functional_files(folder_of[scan], scan)["image"] for scan in names}
         for participant, names in scans.items()
     }
 

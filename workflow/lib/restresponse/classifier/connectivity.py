@@ -14,6 +14,7 @@ import numpy as np
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_array, writing_folder
 from restresponse.images import included_scans, masked_series, read_mask
+from restresponse.layout import denoised_files, functional_files
 from restresponse.networks import RADIUS, blobs, network_nodes
 from restresponse.provenance import write_sidecar
 
@@ -50,8 +51,9 @@ def connectivity(courses: np.ndarray) -> np.ndarray:
 
 def measure_batch(
     *,
-    bold: Mapping[str, Mapping[str, str | Path]],
-    confounds: Mapping[str, Mapping[str, str | Path]],
+    preprocessed: Sequence[str | Path],
+    denoised: str | Path,
+    scans: Mapping[str, Sequence[str]],
     quality: str | Path,
     inclusion: str | Path,
     mask: str | Path,
@@ -61,32 +63,33 @@ def measure_batch(
 
     Parameters
     ----------
-    bold, confounds : participant -> scan -> denoised image or confounds table
-    quality : folder of the scans' quality measures
+    preprocessed : folder of each scan, in the order of `scans`
+    denoised, quality : folders of the batch
+    scans : participant -> scans
     inclusion : table of scan, participant_id, included
     mask : group mask
     folder : to write
     """
     inside, affine = read_mask(mask)
     weights = node_weights(inside, affine)
+    folder_of = dict(zip([scan for names in scans.values() for scan in names], preprocessed, strict=True))
     with writing_folder(folder) as temporary:
-        for participant, images in bold.items():
-            scans = included_scans(inclusion, images)
-            found = [connectivity(masked_series(images[scan], inside).astype(np.float64) @ weights.T) for scan in scans]
-            rows = [
-                {
-                    "mean_framewise_displacement": read_json(f"{quality}/{scan}.json").get(
-                        "mean_framewise_displacement"
-                    ),
-                    "global_signal": global_signal_spread(confounds[participant][scan]),
-                }
-                for scan in scans
-            ]
+        for participant, names in scans.items():
+            found, rows, read = [], [], []
+            for scan in included_scans(inclusion, names):
+                image = denoised_files(denoised, scan)["image"]
+                confounds = functional_files(folder_of[scan], scan)["confounds"]
+                read += [image, confounds]
+                series = masked_series(image, inside)
+                found.append(connectivity(series.astype(np.float64) @ weights.T))
+                displacement = read_json(f"{quality}/{scan}.json").get("mean_framewise_displacement")
+                spread = global_signal_spread(confounds)
+                rows.append(dict(zip(MEASURES, (displacement, spread), strict=True)))
             write_array(temporary / f"{participant}.npy", np.mean(found, axis=0) if found else np.zeros(0))
             write_sidecar(
                 temporary / f"{participant}.json",
-                applied_to=[participant] if scans else [],
-                sources=[path for scan in scans for path in (images[scan], confounds[participant][scan])],
+                applied_to=[participant] if found else [],
+                sources=read,
                 **{name: _mean([row[name] for row in rows]) for name in MEASURES},
             )
 

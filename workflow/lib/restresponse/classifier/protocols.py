@@ -92,11 +92,6 @@ def chooses_on(protocol: Mapping[str, Any], model: Mapping[str, Any], folds: str
     return protocol["epoch"] == folds or (bool(model.get("search")) and protocol["hyperparameters"] == folds)
 
 
-def selects_in_inner_folds(protocol: Mapping[str, Any], arm: Mapping[str, Any]) -> bool:
-    """Whether the inner folds that a linear model's penalty is chosen on select components anew, by training labels alone."""
-    return selects(arm) and protocol["selection"] == "training" and protocol["hyperparameters"] == "inner_folds"
-
-
 def network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
     """Input files of `classifier_network`: no label table but those the protocol allows.
 
@@ -155,7 +150,7 @@ def linear_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str
             f"/labels-{plan.selection_labels(wildcards.protocol, view)}/components.tsv"
             for view in linear_folds(plan, wildcards)
         ]
-        if selects_in_inner_folds(protocol, arm):
+        if protocol["selection"] == "training" and protocol["hyperparameters"] == "inner_folds":
             files |= _selection_files(plan.cohort(wildcards.protocol, fold), order)
         if refits(arm):
             parts = [_refit_files(cohort, order, batches) for cohort in cohorts]

@@ -20,8 +20,13 @@ from restresponse.batches import files_of
 from restresponse.classifier.inner import seed_of
 from restresponse.classifier.kernel import MapProducts
 from restresponse.classifier.linear_fold import refitting
-from restresponse.classifier.permuted import AT_ONCE, Procedure, View, mean_fold_areas, rerun
-from restresponse.classifier.protocols import arm_order, refits, reported_folds, selects_in_inner_folds
+from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
+from restresponse.classifier.protocols import (
+    arm_order,
+    kernel_memory,
+    refits,
+    reported_folds,
+)
 from restresponse.classifier.selection import Selector
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_table
@@ -41,6 +46,20 @@ COLUMNS = (
 _TEXT = ("protocol", "arm", "model", "fold", "participant_id")
 
 
+def null_files(plan: Plan, n_permutations: int) -> list[str]:
+    """The tables of `metrics_null`: of every linear model under every protocol and rung of the ladder.
+
+    A model whose penalty is searched within a budget (`search`) has no null: trials that end by the clock cannot be made again.
+    """
+    keys = dict.fromkeys(key[:3] for key in plan.classifications)
+    return [
+        f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv"
+        for protocol, arm, model in keys
+        if plan.models[model]["kind"] == "linear" and not plan.models[model].get("search")
+        for chunk in chunk_names(n_permutations)
+    ]
+
+
 def chunk_names(n_permutations: int) -> list[str]:
     """The jobs that `n_permutations` are cut into: `chunk-001` …"""
     return [f"chunk-{number:03d}" for number in range(1, -(-n_permutations // CHUNK) + 1)]
@@ -50,29 +69,6 @@ def chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
     """First permutation of a chunk and the one after its last; permutation 0 (the labels as they are) is in the first."""
     number = int(chunk.split("-")[1])
     return (number - 1) * CHUNK + (number > 1), min(number * CHUNK, n_permutations) + 1
-
-
-def null_files(plan: Plan, n_permutations: int) -> list[str]:
-    """The tables of `metrics_null`, under every protocol and rung of the ladder.
-
-    A model whose penalty is searched with a budget has none: the search would have to be made again on every permutation.
-    """
-    return [
-        f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv"
-        for protocol, arm, model, fold in plan.classifications
-        if fold == plan.folds[0] and plan.models[model]["kind"] == "linear" and not plan.models[model].get("search")
-        for chunk in chunk_names(n_permutations)
-    ]
-
-
-def null_memory(plan: Plan, n_participants: int, n_inner_folds: int, protocol: str) -> int:
-    """Memory in MiB of a job of `metrics_null`: the inner products of each cohort's maps, the kernels of those made at once."""
-    cohorts = len({plan.cohort(protocol, fold) for fold in reported_folds(plan, plan.folds[0])})
-    maps = n_participants * arm_order(plan)
-    kernels = (
-        AT_ONCE * (n_inner_folds + 1) * (cohorts * arm_order(plan) / 4 + 8)
-    )  # a selection is a quarter of the maps
-    return max(2000, round(1000 + 8 * (1.1 * cohorts * maps**2 + kernels * n_participants**2) / 2**20))
 
 
 def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
@@ -96,6 +92,12 @@ def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dic
             f"results/dual_regression/{cohort}/order-{order}/asc/{batch}" for cohort in cohorts for batch in batches
         ]
     return files
+
+
+def null_memory(plan: Plan, n_participants: int, wildcards: Any) -> int:
+    """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
+    cohorts = {plan.cohort(wildcards.protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
+    return 1000 + len(cohorts) * kernel_memory(n_participants, arm_order(plan), least=100)
 
 
 def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:
@@ -196,7 +198,7 @@ def write_null(
     procedure = Procedure(
         model["penalties"],
         on_reported_folds=protocol["hyperparameters"] == "reported_folds",
-        selects_in_inner_folds=selects_in_inner_folds(protocol, arm),
+        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
         n_inner_folds=n_inner_folds,
     )
     numbers = range(*permutations)

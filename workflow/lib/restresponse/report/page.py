@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from restresponse.classifier.ladder import leak_of
 from restresponse.files import digest_of, read_array, read_json, read_table, write_text
 from restresponse.identifiers import Identifiers
 from restresponse.metrics.certificate import quoted
-from restresponse.metrics.collect import BASELINE, CONSTANT
+from restresponse.metrics.collect import BASELINE
 from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
 from restresponse.plan import Plan
 from restresponse.provenance import versions
@@ -23,15 +24,14 @@ from restresponse.report.group_motion import motion_rows, motion_sentences, moti
 from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
+from restresponse.report.scores import METRICS, headline_rows, metric_rows
 from restresponse.report.summary import span, verdict
-from restresponse.report.training import left_out_rows, training_rows
 from restresponse.report.tuning import tuning_rows
 
 if TYPE_CHECKING:
     import pandas
 
 _TEXT = ("protocol", "arm", "model", "fold", "participant_id", "scan", "reason", "metric", "scope", "network", "level")
-METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc", "brier", "pr_auc")
 
 
 @dataclass(frozen=True)
@@ -291,45 +291,6 @@ def components(run: Run) -> dict[str, Any]:
     }
 
 
-def headline_rows(metrics: pandas.DataFrame, optimism: pandas.DataFrame, protocols: Sequence[str]) -> dict[str, Any]:
-    """One row an arm and model: the mean AUC under each protocol."""
-    chosen = metrics[(metrics["metric"] == "auc") & (metrics["scope"] == "mean")]
-    cells = {(row.protocol, row.arm, row.model): row for row in chosen.itertuples()}
-    pairs = dict.fromkeys((row.arm, row.model) for row in chosen.itertuples())
-    return {
-        "protocols": protocols,
-        "rows": [
-            {"arm": arm, "model": model, "cells": [cells.get((protocol, arm, model)) for protocol in protocols]}
-            for arm, model in pairs
-        ],
-    }
-
-
-def metric_rows(
-    metrics: pandas.DataFrame, null: Mapping[tuple[str, str, str], Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """One row a (protocol, arm, model): both AUCs, each with its null, the pooled metrics with intervals, the confusion table."""
-    rows = []
-    for (protocol, arm, model), part in metrics.groupby(["protocol", "arm", "model"], sort=False):
-        cells = {(row.metric, row.scope): row for row in part.itertuples()}
-        rows.append(
-            {
-                "protocol": protocol,
-                "arm": arm,
-                "model": model,
-                "constant": model == CONSTANT,
-                "n": int(cells["auc", "mean"].n),
-                "null": null.get((protocol, arm, model), {}),
-                "mean_auc": cells["auc", "mean"],
-                "pooled_auc": cells["auc", "pooled"],
-                "pooled": [cells[name, "pooled"] for name in METRICS],
-                "confusion": [cells[name, "pooled"].value for name in ("tp", "fn", "fp", "tn")],
-                "folds": [cells[key] for key in cells if key[1] not in ("mean", "pooled")],
-            }
-        )
-    return rows
-
-
 def optimism_rows(optimism: pandas.DataFrame) -> list[dict[str, Any]]:
     """Rows of the table; one that must be 0 and is not is marked as a fault."""
     rows = optimism.astype(object).where(optimism.notna(), None).to_dict("records")
@@ -356,6 +317,55 @@ def audit_rows(audit: pandas.DataFrame) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def training_rows(models: Mapping[tuple[str, str, str, str], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a (protocol, arm, model): its size and what was chosen in its folds."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for key, facts in models.items():
+        groups.setdefault(key[:3], []).append(facts)
+    rows = []
+    for (protocol, arm, model), folds_facts in groups.items():
+        chosen = [facts.get("chosen") or {} for facts in folds_facts]
+        losses = [(facts.get("training_loss_first"), facts.get("training_loss_last")) for facts in folds_facts]
+        channels = sorted({facts["n_channels"] for facts in folds_facts if facts.get("n_channels") is not None})
+        rows.append(
+            {
+                "protocol": protocol,
+                "arm": arm,
+                "model": model,
+                "parameters": max(
+                    (facts["n_parameters"] for facts in folds_facts if facts.get("n_parameters")), default=None
+                ),
+                "channels": ", ".join(map(str, channels)) or None,
+                "epochs": ", ".join(str(row["epoch"]) for row in chosen if row.get("epoch") is not None) or None,
+                "penalties": ", ".join(f"{row['penalty']:g}" for row in chosen if row.get("penalty") is not None)
+                or None,
+                "loss_fell": f"{sum(last < first for first, last in losses)} of {len(losses)}"
+                if all(value is not None for pair in losses for value in pair)
+                else None,
+            }
+        )
+    return rows
+
+
+def left_out_rows(
+    models: Mapping[tuple[str, str, str, str], Mapping[str, Any]], identifiers: Identifiers
+) -> list[dict[str, str]]:
+    """Participants whom an arm had to leave out, and why; counted by reason where they are not named."""
+    found = {
+        (key[1], entry["participant_id"], entry["reason"]): None
+        for key, facts in models.items()
+        for entry in facts.get("left_out") or []
+        if isinstance(entry, dict)
+    }
+    if identifiers.shown:
+        return [dict(zip(("arm", "participant", "reason"), row, strict=True)) for row in sorted(found)]
+    counts = Counter((arm, identifiers.without(reason)) for arm, _, reason in found)
+    return [
+        {"arm": arm, "participant": f"{count} participant{'s' if count > 1 else ''}", "reason": reason}
+        for (arm, reason), count in sorted(counts.items())
+    ]
 
 
 def number(value: Any, digits: int = 2) -> str:
