@@ -111,7 +111,9 @@ def contained(image, tiny_cohort, tmp_path_factory) -> tuple[Path, Path, str]:
 def test_the_workflow_in_containers_gives_the_hosts_components_and_predictions(contained, tiny_study, image):
     study, config, said = contained
     jobs = [job for job in jobs_of(said) if job["rule"] != "all"]
-    assert len(jobs) > 50
+    assert {"dataset_tables", "functional_preprocess", "quality_inclusion", "classifier_network"} <= {
+        j["rule"] for j in jobs
+    }
     assert said.count(f"Activating singularity image {image}") == len(jobs)
     bids = yaml.safe_load(config.read_text())["dataset"]["bids_dir"]
     assert said.count(f"--bind {bids}:{bids}:ro") == len(jobs)

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,15 +28,19 @@ rule train:
     script:
         "train.py"
 """
+# A training lasts until it has seen another that runs, or has run: the first two are side by side however slow the machine.
 SCRIPT = """
-import os, platform, sys, time
+import os, pathlib, sys, time
 sys.path.insert(0, os.environ["RESTRESPONSE_LIBRARY"])
 from restresponse.classifier.devices import device
 with device(1) as chosen:
     start = time.time()
-    time.sleep(1.5)
+    pathlib.Path(f"{snakemake.wildcards.fold}.running").touch()
+    while len(list(pathlib.Path().glob("*.running"))) < 2 and time.time() < start + 60:
+        time.sleep(0.05)
+    where = os.environ.get("APPTAINER_CONTAINER", "host")
     with open(snakemake.output[0], "w") as file:
-        print(os.environ["CUDA_VISIBLE_DEVICES"], start, time.time(), os.environ.get("APPTAINER_CONTAINER", "host"), file=file)
+        print(os.environ["CUDA_VISIBLE_DEVICES"], start, time.time(), where, file=file)
 """
 
 
@@ -51,7 +54,7 @@ def trainings(folder: Path, image: Path | None, *options: str) -> list[tuple[str
         [*command, "--directory", folder, "--snakefile", folder / "Snakefile", *options],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "4,6", "RESTRESPONSE_LIBRARY": str(library)},
     )
@@ -61,7 +64,7 @@ def trainings(folder: Path, image: Path | None, *options: str) -> list[tuple[str
 
 
 def check(found: list[tuple[str, float, float, str]]) -> None:
-    assert [device for device, *_ in found] == ["4", "4", "6", "6"]
+    assert {device for device, *_ in found} == {"4", "6"}
     for _, held in itertools.groupby(found, key=lambda row: row[0]):
         assert all(first[2] <= second[1] for first, second in itertools.pairwise(held))
     starts, ends = sorted(row[1] for row in found), sorted(row[2] for row in found)
@@ -91,6 +94,4 @@ def test_in_containers_too(tmp_path, image):
 
 def test_without_a_limit_the_folds_wait_for_a_device_themselves(tmp_path):
     found = trainings(tmp_path, None)
-    assert re.fullmatch("4466", "".join(device for device, *_ in found))
-    for _, held in itertools.groupby(found, key=lambda row: row[0]):
-        assert all(first[2] <= second[1] for first, second in itertools.pairwise(held))
+    check(found)

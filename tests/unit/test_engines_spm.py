@@ -20,17 +20,7 @@ from preprocessed_phantom import ANATOMICAL, FUNCTIONAL, PARTICIPANT, anatomical
 from restresponse import grid
 from restresponse.anatomical import normalise_anatomical
 from restresponse.config import validate
-from restresponse.engines import (
-    EngineFailure,
-    PhaseEncoding,
-    deformations,
-    engine,
-    masks,
-    motion,
-    spm_batches,
-    spm_space,
-    warps,
-)
+from restresponse.engines import EngineFailure, PhaseEncoding, deformations, engine, masks, motion, spm_batches, warps
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.files import read_json
@@ -277,50 +267,6 @@ def test_a_deformation_of_spms_becomes_the_houses_and_goes_back(tmp_path):
     assert back.shape == (91, 109, 91, 1, 3) and back.header.get_intent()[0] == "vector"
     again = warps.sample(np.asarray(back.dataobj)[..., 0, :], back.affine, inside)
     np.testing.assert_allclose(again, _positions(inside), atol=0.03)
-
-
-def test_a_deformation_is_continued_from_spms_space_to_the_templates(tmp_path):
-    """Tissue maps in another space, as SPM's are: where they show a place of the template's is found."""
-    from scipy import ndimage
-
-    shape, affine = grid.grid(2)
-    points = warps.world_of(np.indices(shape).reshape(3, -1).T.astype(float), affine)
-
-    def theirs(places: np.ndarray) -> np.ndarray:  # of the template's places: a little smaller, turned and bent
-        bent = places + 1.5 * np.sin(places[:, [1, 2, 0]] / 25)
-        return 0.97 * warps.world_of(bent, _turn(0.03)) + [0.5, 1, -1]
-
-    back = points
-    for _ in range(40):  # which of the template's places lies at each of theirs
-        back = back + (points - theirs(back))
-    index = warps.world_of(back, np.linalg.inv(affine)).T
-    maps = [ndimage.map_coordinates(grid.template_image(name, 2), index, order=1) for name in ("GM", "WM")]
-    tissue_maps = np.stack([*maps, *np.zeros((4, len(points)))], axis=-1).reshape(*shape, 6).astype(np.float32)
-    nib.Nifti1Image(tissue_maps, affine).to_filename(tmp_path / "TPM.nii")
-
-    places = spm_space.places_in_spm(tmp_path / "TPM.nii", tmp_path).reshape(-1, 3)
-    brain = grid.brain_mask(2).ravel()
-    before, after = (np.linalg.norm(found - theirs(points), axis=1)[brain].mean() for found in (points, places))
-    assert before > 3 and after < 0.8
-
-    deformation = _positions(points).reshape(*shape, 1, 3).astype(np.float32)  # as SPM finds it, in its own space
-    nib.Nifti1Image(deformation, affine).to_filename(tmp_path / "y_T1w.nii")
-    matrix, field = deformations.from_spm(tmp_path / "y_T1w.nii", places)
-    found = warps.world_of(points[brain] + field.reshape(-1, 3)[brain], matrix)
-    assert np.linalg.norm(found - _positions(theirs(points[brain])), axis=1).mean() < 0.9
-
-
-def _turn(angle: float) -> np.ndarray:
-    matrix = np.eye(4)
-    matrix[:3, :3] = motion.turn(0, np.array([angle]))[0]
-    return matrix
-
-
-def test_spm_leaves_a_copy_of_its_tissue_maps_beside_the_t1w(tmp_path):
-    """A compiled program alone knows where its maps are; they are what the space of its deformations is."""
-    t1w = _image(tmp_path / "T1w.nii", (6, 6, 4))
-    script = spm_batches.segmentation(SETTINGS, t1w).script
-    assert f"copyfile(fullfile(spm('Dir'), 'tpm', 'TPM.nii'), '{tmp_path}/TPM.nii');" in script.partition("spm_jobman('run', jobs);")[2]  # fmt: skip
 
 
 @pytest.mark.parametrize("voxel_size", [2, 4, 5])

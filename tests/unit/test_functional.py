@@ -23,6 +23,7 @@ from preprocessed_phantom import (  # noqa: F401
 
 from restresponse import grid
 from restresponse.engines import masks, motion, warps
+from restresponse.engines.distortion import beyond_chance
 from restresponse.engines.reading import processing
 from restresponse.files import read_json, read_table, write_json
 from restresponse.functional.confounds import MOTION
@@ -111,11 +112,9 @@ def test_record_and_confounds_are_described(phantom):  # noqa: F811
     ]  # fmt: skip
     assert steps["slice timing"]["parameters"]["reference"] == pytest.approx(1.3)
     assert steps["unwarping"]["tool"] == "none"  # no distortion was planted
-    assert "found none that improves their match" in steps["unwarping"]["method"]
-    assert (
-        steps["unwarping"]["parameters"]["unexplained_after"]
-        > 0.85 * steps["unwarping"]["parameters"]["unexplained_before"]
-    )
+    assert "hardly more than one along an axis without distortion" in steps["unwarping"]["method"]
+    told = steps["unwarping"]["parameters"]
+    assert not beyond_chance(told["gain"], told["gain_without_distortion"])
     columns = list(read_table(outputs["confounds"], text_columns=()).columns)
     described = read_json(outputs["confounds_facts"])
     assert list(described) == columns

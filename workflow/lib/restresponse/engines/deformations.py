@@ -1,7 +1,7 @@
 """SPM's deformations and grids, and the house's: the same transform written in two ways.
 
-SPM's y_*.nii holds for each voxel of a grid in SPM's MNI space the position in mm in the T1w's world; a `Normalisation` has
-an affine and the displacements before it. SPM writes grids whose first axis runs from right to left.
+SPM's y_*.nii holds for each voxel of a grid in MNI space the position in mm in the T1w's world; a `Normalisation` has an
+affine and the displacements before it. SPM writes grids whose first axis runs from right to left.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from restresponse.engines import warps
 VOXEL_SIZE = 2  # mm, of the grid of a `Normalisation`
 
 
-def from_spm(path: Path, places: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def from_spm(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A deformation of SPM's as an affine and displacements on the 2 mm grid.
 
     Parameters
     ----------
     path : y_*.nii, (n_x, n_y, n_z, 1, 3), mm
-    places : (91, 109, 91, 3) array, where each voxel of the grid lies in SPM's space, mm; the grid's own without it
 
     Returns
     -------
@@ -35,9 +34,8 @@ def from_spm(path: Path, places: np.ndarray | None = None) -> tuple[np.ndarray, 
     points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), fine)
     positions = np.asarray(image.dataobj, np.float32)[..., 0, :]
     known = np.isfinite(positions).all(axis=-1)
-    there = points if places is None else places.reshape(-1, 3)
-    found = warps.sample(np.where(known[..., None], positions, 0), image.affine, there)
-    inside = warps.sample(known[..., None].astype(np.float32).repeat(3, -1), image.affine, there)[:, 0] > 0.999
+    found = warps.sample(np.where(known[..., None], positions, 0), image.affine, points)
+    inside = warps.sample(known[..., None].astype(np.float32).repeat(3, -1), image.affine, points)[:, 0] > 0.999
     brain = inside & (grid.template_image("brain", VOXEL_SIZE) >= 0.5).ravel()
     homogeneous = np.column_stack([points, np.ones(len(points))])
     affine = np.eye(4)

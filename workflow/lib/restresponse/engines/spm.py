@@ -25,7 +25,6 @@ from restresponse.engines import (
     deformations,
     programs,
     spm_batches,
-    spm_space,
     warps,
 )
 from restresponse.engines import masks as masking
@@ -88,13 +87,11 @@ class Spm(InFolder):
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
         method = (
-            "The T1w image was normalised to MNI space by the deformation of SPM's unified segmentation, continued from the space "
-            "of SPM's tissue maps to MNI152 (2009a symmetric, as distributed with nilearn) by a diffeomorphic registration of the "
-            "two templates' grey and white matter (greedy)."
+            "The T1w image was normalised to MNI space by the deformation of SPM's unified segmentation, whose space is that of "
+            "SPM's tissue maps."
         )
         with self._done("normalisation", {"done_with": "brain extraction"}, method) as facts:
-            places = spm_space.places_in_spm(self.folder / spm_batches.MAPS, self.folder)
-            affine, field = deformations.from_spm(self._segmentation["deformation"], places)
+            affine, field = deformations.from_spm(self._segmentation["deformation"])
             volume_ratio = float(np.linalg.det(affine))
             if not 0.3 < volume_ratio < 3:
                 raise EngineFailure(

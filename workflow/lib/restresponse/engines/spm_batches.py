@@ -26,7 +26,6 @@ WARP = {"affine_regularisation": "mni", "regularisation": [0.0, 0.001, 0.5, 0.05
 REALIGN = {"quality": 0.9, "separation": 4.0, "fwhm": 5.0, "register_to_mean": True, "interp": 2, "wrap": [0, 0, 0]}
 COREGISTER = {"cost_function": "nmi", "separation": [4.0, 2.0], "fwhm": [7.0, 7.0]}  # mm, mm
 INTERPOLATION = 4  # degree of the B-spline that writes series
-MAPS = "TPM.nii"
 _GAUSSIANS = (1, 1, 2, 3, 4, 2)  # of each class of TPM.nii
 
 _FAILED = re.compile(
@@ -58,12 +57,11 @@ class _Batch(SPMCommand):
 
     version = "12"  # nipype's smallest demands hold from it on; the real one is `release`, read from the output
     said = ""
-    afterwards: str | None = None  # lines that the script has after the batch
 
     @property
     def script(self) -> str:
         """The text of the script that SPM runs."""
-        return self._make_matlab_command(deepcopy(self._parse_inputs()), self.afterwards)
+        return self._make_matlab_command(deepcopy(self._parse_inputs()))
 
     @property
     def release(self) -> str | None:
@@ -140,10 +138,7 @@ class Smooth(_Batch, spm.Smooth):
 
 
 def segmentation(settings: Mapping[str, Any], t1w: Path) -> Segment:
-    """Segment with SPM12's own settings; the tissue maps are those of SPM's folder, found by SPM itself if it is not given.
-
-    SPM leaves a copy of the maps beside the T1w, `TPM.nii`: a compiled program alone knows where its own are.
-    """
+    """Segment with SPM12's own settings; the tissue maps are those of SPM's folder, found by SPM itself if it is not given."""
     inputs: dict[str, Any] = {}
     if settings.get("folder"):
         maps = str(Path(settings["folder"]) / "tpm" / "TPM.nii")
@@ -151,7 +146,7 @@ def segmentation(settings: Mapping[str, Any], t1w: Path) -> Segment:
             ((maps, index), gaussians, (index <= 3, False), (False, False))  # grey, white and CSF are written
             for index, gaussians in enumerate(_GAUSSIANS, start=1)
         ]
-    batch = Segment(
+    return Segment(
         channel_files=[str(t1w)],
         channel_info=(BIAS["regularisation"], BIAS["fwhm"], (False, True)),
         affine_regularization=WARP["affine_regularisation"],
@@ -161,9 +156,6 @@ def segmentation(settings: Mapping[str, Any], t1w: Path) -> Segment:
         **inputs,
         **_program(settings),
     )
-    maps = f"'{inputs['tissues'][0][0][0]}'" if inputs else "fullfile(spm('Dir'), 'tpm', 'TPM.nii')"
-    batch.afterwards = f"copyfile({maps}, '{t1w.with_name(MAPS)}');\n"
-    return batch
 
 
 def timing(settings: Mapping[str, Any], bold: Path, times: list[float], repetition_time: float) -> SliceTiming:
