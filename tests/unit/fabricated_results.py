@@ -19,11 +19,14 @@ import pandas as pd
 import yaml
 
 from restresponse.batches import batches_of, files_of
+from restresponse.classifier.baselines import baseline_files, fit_baselines
+from restresponse.classifier.connectivity import measure_batch
 from restresponse.classifier.inputs import Samples
 from restresponse.classifier.kernel import compute_kernel
 from restresponse.classifier.linear_fold import fit_fold
-from restresponse.classifier.protocols import linear_files, linear_views
+from restresponse.classifier.protocols import linear_files, linear_views, reported_folds
 from restresponse.components.tables import measure_components, select_components
+from restresponse.dataset.characteristics import write_characteristics
 from restresponse.dual_regression import regress_batch, restrict_batch
 from restresponse.files import read_json, read_table, write_array, write_image, write_json, write_table
 from restresponse.folds import write_folds
@@ -31,9 +34,12 @@ from restresponse.grid import brain_mask, grid
 from restresponse.group_ica.cohort import fit_cohort
 from restresponse.group_ica.group_pca import compute_tile
 from restresponse.group_ica.reduction import reduce_participant
+from restresponse.layout import denoised_files, functional_files
 from restresponse.metrics.audit import audit_run
 from restresponse.metrics.collect import collect_predictions
+from restresponse.metrics.further import write_further
 from restresponse.metrics.optimism import score_predictions
+from restresponse.metrics.permutations import chunk_range, collect_null, null_files, permutation_files, write_null
 from restresponse.metrics.tables import write_tables
 from restresponse.plan import Plan
 from restresponse.provenance import write_sidecar
@@ -94,7 +100,78 @@ def build(config: dict[str, Any]) -> SimpleNamespace:
     write_components(plan, tree.batches)
     for key in plan.classifications:
         (write_linear if plan.models[key[2]]["kind"] == "linear" else write_network)(plan, config, *key)
+    write_baselines(plan, config, tree.batches)
     return tree
+
+
+def write_baselines(plan: Plan, config: dict[str, Any], batches: dict[str, list[str]]) -> None:
+    """What is known before treatment, the measures of each scan, and every fold's baselines."""
+    write_characteristics(
+        "results/dataset/participants.tsv",
+        "results/dataset/characteristics.tsv",
+        columns=config["metrics"]["baselines"],
+        outcome=config["dataset"]["outcome"],
+    )
+    for batch, members in batches.items():
+        measure_batch(
+            preprocessed=[f"results/functional/{scan_of(name)}" for name in members],
+            denoised=f"results/functional/denoised/{batch}",
+            scans={name: [scan_of(name)] for name in members},
+            quality=f"results/quality/scans/{batch}",
+            inclusion="results/quality/inclusion.tsv",
+            mask="results/quality/group_mask.nii.gz",
+            folder=f"results/classifier/connectivity/{batch}",
+        )
+    for fold in plan.folds:
+        folder = f"results/classifier/baselines/{fold}"
+        fit_baselines(
+            **baseline_files(list(batches), ORDER, fold),
+            batches=batches,
+            fold=fold,
+            predictions=f"{folder}/predictions.tsv",
+            sidecar=f"{folder}/model.json",
+        )
+
+
+def write_null_tables(tree: SimpleNamespace, n_permutations: int = 20) -> None:
+    """The null of every linear model, by its own jobs."""
+    plan, chunks = tree.plan, null_files(tree.plan, n_permutations)
+    folds = reported_folds(plan, plan.folds[0])
+    for path in chunks:
+        protocol, arm, model = Path(path).parts[3:6]
+        wildcards = SimpleNamespace(protocol=protocol, arm=arm, model=model)
+        write_null(
+            **permutation_files(plan, list(tree.batches), wildcards),
+            batches=tree.batches,
+            cohorts={name: plan.cohort(protocol, name) for name in folds},
+            key=(protocol, arm, model),
+            protocol=plan.protocols[protocol],
+            arm=plan.arms[arm],
+            model=plan.models[model],
+            permutations=chunk_range(Path(path).stem, n_permutations),
+            seed=1,
+            n_inner_folds=2,
+            normalise=True,
+            require_match=False,
+            null=path,
+        )
+    collect_null(
+        predictions="results/metrics/predictions.tsv",
+        chunks=chunks,
+        confidence=0.95,
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+    )
+    names = ("comparisons", "calibration", "reliability", "decision_curve", "variance", "power")
+    write_further(
+        predictions="results/metrics/predictions.tsv",
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+        resamples=200,
+        confidence=0.95,
+        seed=1,
+        **{name: f"results/metrics/{name}.tsv" for name in names},
+    )
 
 
 def write_dataset() -> None:
@@ -136,7 +213,7 @@ def write_scans(batches: dict[str, list[str]]) -> None:
     """Masks, denoised images, records, quality measures, and the decisions."""
     brain, (shape, affine) = brain_mask(VOXEL_SIZE), grid(VOXEL_SIZE)
     write_image("results/quality/group_mask.nii.gz", brain, affine)
-    rng = np.random.default_rng(2)
+    rng, noise = np.random.default_rng(2), np.random.default_rng(3)
     sources = rng.laplace(size=(ORDER, int(brain.sum()))) ** 3
     sources /= sources.std(axis=1, keepdims=True)
     measures = []
@@ -171,7 +248,9 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         content = {"scan": scan, "participant_id": name, "status": status["status"], "failed": failed}
         write_json(path, content | (dict.fromkeys(numbers) if failed else numbers))
         measures.append(path)
-        image = cleaned / f"{scan}_space-MNI152_desc-denoised_bold.nii.gz"
+        image = Path(denoised_files(cleaned, scan)["image"])
+        confounds = functional_files(folder, scan)["confounds"]
+        write_table(confounds, pd.DataFrame({"global_signal": 100 + noise.normal(size=N_VOLUMES)}))
         if failed:
             image.write_bytes(b"")
             continue
@@ -443,7 +522,9 @@ def write_metrics(tree: SimpleNamespace) -> None:
         labels="results/dataset/labels.tsv",
         training={fold: f"results/folds/labels/{fold}.tsv" for fold in plan.folds},
         predictions=f"{metrics}/predictions.tsv",
+        baselines={fold: f"results/classifier/baselines/{fold}/predictions.tsv" for fold in plan.folds},
     )
+    write_null_tables(tree)
     score_predictions(
         predictions=f"{metrics}/predictions.tsv",
         metrics=f"{metrics}/metrics.tsv",
@@ -491,4 +572,5 @@ def audit(tree: SimpleNamespace) -> None:
         group_ica=tree.config["group_ica"],
         audit="results/metrics/audit.tsv",
         certificate="results/metrics/certificate.json",
+        baselines=plan.folds,
     )

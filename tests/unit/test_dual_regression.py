@@ -6,6 +6,7 @@ import pytest
 from restresponse.dual_regression import (
     restricted_time_courses,
     restriction,
+    restrictions,
     spatial_gram,
     spatial_regression,
     temporal_regression,
@@ -54,6 +55,8 @@ def test_maps_refitted_on_selected_components_are_linear_in_the_maps_of_all(plan
     assert restricted_time_courses(everything, gram, selected) == pytest.approx(direct_courses, abs=1e-9)
     matrix = restriction(everything, gram, selected, normalise=normalise)
     assert matrix @ all_maps == pytest.approx(direct_maps, abs=1e-5)
+    covariance = np.cov(everything, rowvar=False)[None]
+    assert restrictions(covariance, gram, selected, normalise=normalise)[0] == pytest.approx(matrix, abs=1e-9)
     # The selection of everything changes nothing.
     assert restriction(everything, gram, range(5), normalise=normalise) == pytest.approx(np.eye(5), abs=1e-9)
 

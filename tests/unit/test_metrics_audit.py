@@ -16,6 +16,7 @@ FOLD = "rep-1_fold-01"
 ICA = f"results/group_ica/{FOLD}/order-{ORDER}/components.json"
 SELECTION = f"results/components/{FOLD}/order-{ORDER}/labels-{FOLD}/components.json"
 MODEL = f"results/classifier/clean/asc/linear/{FOLD}/model.json"
+BASELINES = f"results/classifier/baselines/{FOLD}/model.json"
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_the_whole_folder_has_no_violation_and_declares_the_papers_leaks(tree, t
     assert set(table["check"]) >= {"fitted_on", "labels_of", "sources", "recomputed", "predictions"}
 
 
-@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL])
+@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL, BASELINES])
 def test_a_deleted_sidecar_is_a_violation(tree, tmp_path, path):
     (tmp_path / path).unlink()
     with pytest.raises(InputError, match=rf"{path}: sidecar: the sidecar is missing"):
@@ -58,7 +59,7 @@ def test_a_deleted_sidecar_is_a_violation(tree, tmp_path, path):
     assert set(violations()["protocol"]) == {"clean"}
 
 
-@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL])
+@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL, BASELINES])
 def test_a_sidecar_that_admits_a_test_participant_is_a_violation(tree, tested, path):
     edit_sidecar(path, fitted_on=sorted({*read_json(path)["fitted_on"], tested[0]}))
     with pytest.raises(InputError) as caught:

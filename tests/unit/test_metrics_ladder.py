@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from fabricated_results import build, tiny_config, write_metrics
 from restresponse.classifier.ladder import CLOSED, LEAKS, leak_of, rung, source_arm
 from restresponse.files import read_json, read_table
 from restresponse.metrics.optimism import OPTIMISM_COLUMNS
+from restresponse.metrics.permutations import null_files
 from restresponse.report.figures import ladder_figure
 from restresponse.report.ladder import ladder_sentences, rungs_of
 
@@ -63,6 +65,17 @@ def test_every_rung_is_in_the_table_of_optimism_with_its_interval(ladder):
         else:  # nothing was run, and the table says why
             assert row.difference == row.low == row.high == 0
             assert isinstance(row.by_construction, str) and f"(L{LEAKS.index(leak_of(row.protocol)) + 1})" in row.by_construction  # fmt: skip
+
+
+def test_every_rung_that_a_linear_model_has_is_permuted_and_a_searched_model_is_not(ladder):
+    folder, tree = ladder
+    table = read_table(folder / "results/metrics/permutations.tsv", text_columns=TEXT)
+    permuted = {(row.protocol, row.arm, row.model) for row in table.itertuples()}
+    linear = {key[:3] for key in tree.plan.classifications if tree.plan.models[key[2]]["kind"] == "linear"}
+    assert permuted == linear
+    assert {leak_of(key[0]) for key in permuted} == {None, "group_ica", "selection", "hyperparameters"}
+    models = {name: row | {"search": {"trials": 2}} for name, row in tree.plan.models.items()}
+    assert null_files(dataclasses.replace(tree.plan, models=models), 20) == []
 
 
 def test_the_audit_finds_on_each_rung_its_own_leak_and_no_other(ladder):

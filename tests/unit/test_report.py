@@ -380,3 +380,30 @@ def test_motion_that_differs_between_the_groups_is_said_and_warned_of_in_the_sum
     page = page_of(run)
     assert page.text.count("Motion differs between the groups: mean framewise displacement 0.300 mm in responders") == 2
     assert content(run)["summary"][-1].endswith("not told apart.")
+
+
+def test_the_summary_sets_the_classifier_beside_the_best_baseline_and_the_null(shown):
+    comparisons = read_table("results/metrics/comparisons.tsv", text_columns=TEXT)
+    row = comparisons[
+        (comparisons["protocol"] == "clean") & (comparisons["arm"] == "asc") & (comparisons["other_arm"] == "baseline")
+    ].iloc[0]
+    text = " ".join(shown["summary"])
+    assert f"mean AUC {row['other_auc']:.2f}. The classifier's is {row['difference']:+.2f} from that" in text
+    permutations = read_table("results/metrics/permutations.tsv", text_columns=TEXT)
+    clean = permutations[(permutations["protocol"] == "clean") & (permutations["scope"] == "mean")]
+    assert "On labels permuted within folds, 20 times, the whole clean procedure" in text
+    assert any(f"has p = {p:.3f}" in text for p in clean["p"])
+    ranked = [row["mean_auc"].value for row in shown["baselines"]]
+    assert ranked == sorted(ranked, reverse=True) and len(ranked) >= 5
+    nulls = {(row["protocol"], row["arm"], row["model"]): row["null"] for row in shown["metrics"]}
+    assert set(nulls["clean", "ssc", "linear"]) == {"mean", "pooled"}
+    assert nulls["clean", "asc", "voxnet"] == {}
+
+
+def test_without_permutations_the_page_says_that_no_null_was_made(run):
+    for name in ("null", "permutations", "power"):
+        path = f"results/metrics/{name}.tsv"
+        write_table(path, read_table(path, text_columns=TEXT).iloc[:0])
+    text = page_of(run).text
+    assert "No null was made" in text and "No null was measured" in text
+    assert "On labels permuted within folds" not in text

@@ -65,6 +65,24 @@ def test_a_clean_fold_reads_its_own_label_table_and_artefacts_of_its_own_cohort_
             assert not path.startswith("results/dataset/"), f"{job['output'][0]} reads {path}"
 
 
+def test_a_folds_baselines_read_its_own_labels_and_cohort_and_no_table_of_the_outcome(plan):
+    jobs = [job for job in plan if job["rule"] == "classifier_baselines"]
+    assert len(jobs) == 2
+    for job in jobs:
+        fold = FOLD.search(job["output"][0])[0]
+        for path in job["input"]:
+            assert set(FOLD.findall(path)) <= {fold}
+            assert path not in {"results/dataset/participants.tsv", "results/dataset/labels.tsv"}
+            assert not path.startswith("results/folds/labels/all")
+
+
+def test_the_null_is_made_again_for_every_linear_model_of_every_protocol(plan):
+    jobs = {tuple(job["output"][0].split("/")[3:6]) for job in plan if job["rule"] == "metrics_null"}
+    assert {("clean", "asc", "linear"), ("clean", "ssc", "linear"), ("paper", "asc", "linear")} <= jobs
+    (joined,) = [job for job in plan if job["rule"] == "metrics_permutations"]
+    assert sum("/null/" in path for path in joined["input"]) == len(jobs)
+
+
 def test_the_papers_protocol_reads_the_ica_of_everyone(plan):
     paper = [job for job in plan if any(path.startswith("results/classifier/paper/asc/") for path in job["output"])]
     assert paper

@@ -1,4 +1,5 @@
 # Per protocol, arm, model and fold: choose, train, predict. What a protocol may see is which files its rules are given.
+from restresponse.classifier.baselines import baseline_files
 from restresponse.classifier.protocols import (
     config_row,
     kernel_memory,
@@ -122,3 +123,48 @@ rule classifier_linear:
         code=code_of("classifier.linear_fold"),
     script:
         "../scripts/classifier_linear.py"
+
+
+rule classifier_connectivity:
+    input:
+        preprocessed=of_batch("results/functional/{scan}"),
+        denoised="results/functional/denoised/{batch}",
+        quality="results/quality/scans/{batch}",
+        inclusion="results/quality/inclusion.tsv",
+        mask="results/quality/group_mask.nii.gz",
+    output:
+        directory("results/classifier/connectivity/{batch}"),
+    log:
+        "results/logs/classifier_connectivity/{batch}.log",
+    benchmark:
+        "results/benchmarks/classifier_connectivity/{batch}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(4000),
+    params:
+        scans=scans_of_batch,
+        code=code_of("classifier.connectivity"),
+    script:
+        "../scripts/classifier_connectivity.py"
+
+
+rule classifier_baselines:
+    input:
+        unpack(lambda w: baseline_files(list(BATCHES), ORDERS[0], w.fold)),
+    output:
+        predictions="results/classifier/baselines/{fold}/predictions.tsv",
+        sidecar="results/classifier/baselines/{fold}/model.json",
+    log:
+        "results/logs/classifier_baselines/{fold}.log",
+    benchmark:
+        "results/benchmarks/classifier_baselines/{fold}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        batches=BATCHES,
+        code=code_of("classifier.baselines"),
+    script:
+        "../scripts/classifier_baselines.py"

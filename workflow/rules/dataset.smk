@@ -43,3 +43,23 @@ rule dataset_labels:
         code=code_of("dataset.outcome"),
     script:
         "../scripts/dataset_labels.py"
+
+
+rule dataset_characteristics:
+    input:
+        participants="results/dataset/participants.tsv",
+    output:
+        characteristics="results/dataset/characteristics.tsv",
+    log:
+        "results/logs/dataset_characteristics.log",
+    benchmark:
+        "results/benchmarks/dataset_characteristics.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        settings={"columns": config["metrics"]["baselines"], "outcome": config["dataset"]["outcome"]},
+        code=code_of("dataset.characteristics"),
+    script:
+        "../scripts/dataset_characteristics.py"

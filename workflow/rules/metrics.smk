@@ -1,5 +1,7 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
+from restresponse.classifier.protocols import config_row, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
+from restresponse.metrics.permutations import chunk_names, chunk_range, null_files, null_memory, permutation_files
 
 AUDITED = audited_files(
     [
@@ -16,6 +18,7 @@ rule metrics_predictions:
         folds="results/folds/folds.tsv",
         labels="results/dataset/labels.tsv",
         training=expand("results/folds/labels/{fold}.tsv", fold=FOLDS),
+        baselines=expand("results/classifier/baselines/{fold}/predictions.tsv", fold=FOLDS),
     output:
         "results/metrics/predictions.tsv",
     log:
@@ -62,6 +65,91 @@ rule metrics_scores:
         "../scripts/metrics_scores.py"
 
 
+rule metrics_null:
+    input:
+        unpack(lambda w: permutation_files(PLAN, list(BATCHES), w)),
+    output:
+        "results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv",
+    log:
+        "results/logs/metrics_null/{protocol}_{arm}_{model}_{chunk}.log",
+    benchmark:
+        "results/benchmarks/metrics_null/{protocol}_{arm}_{model}_{chunk}.tsv"
+    wildcard_constraints:
+        model=one_of(LINEARS),
+        chunk=one_of(chunk_names(config["metrics"]["permutations"])),
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w)),
+    params:
+        row=lambda w: config_row(PLAN, w),
+        cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
+        permutations=lambda w: chunk_range(w.chunk, config["metrics"]["permutations"]),
+        settings={
+            "batches": BATCHES,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+        },
+        code=code_of("metrics.permutations"),
+    script:
+        "../scripts/metrics_null.py"
+
+
+rule metrics_permutations:
+    input:
+        predictions="results/metrics/predictions.tsv",
+        chunks=null_files(PLAN, config["metrics"]["permutations"]),
+    output:
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+    log:
+        "results/logs/metrics_permutations.log",
+    benchmark:
+        "results/benchmarks/metrics_permutations.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        confidence=config["metrics"]["confidence"],
+        code=code_of("metrics.permutations"),
+    script:
+        "../scripts/metrics_permutations.py"
+
+
+rule metrics_further:
+    input:
+        predictions="results/metrics/predictions.tsv",
+        null="results/metrics/null.tsv",
+        permutations="results/metrics/permutations.tsv",
+    output:
+        comparisons="results/metrics/comparisons.tsv",
+        calibration="results/metrics/calibration.tsv",
+        reliability="results/metrics/reliability.tsv",
+        decision_curve="results/metrics/decision_curve.tsv",
+        variance="results/metrics/variance.tsv",
+        power="results/metrics/power.tsv",
+    log:
+        "results/logs/metrics_further.log",
+    benchmark:
+        "results/benchmarks/metrics_further.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        settings={
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+            "seed": config["seed"],
+        },
+        code=code_of("metrics.further"),
+    script:
+        "../scripts/metrics_further.py"
+
+
 rule metrics_audit:
     input:
         expand("results/{file}", file=AUDITED),
@@ -71,6 +159,10 @@ rule metrics_audit:
         [path for cohort in COHORTS for path in LAYOUT.kept_sidecars(cohort)],
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
+        expand("results/classifier/baselines/{fold}/{file}", fold=FOLDS, file=("predictions.tsv", "model.json")),
+        expand("results/classifier/connectivity/{batch}", batch=BATCHES),
+        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS),
+        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS),
     output:
         audit="results/metrics/audit.tsv",
         certificate="results/metrics/certificate.json",
@@ -91,6 +183,7 @@ rule metrics_audit:
             "order": ORDERS[0],
             "batches": BATCHES,
             "group_ica": {key: config["group_ica"][key] for key in ("exact_limit", "passes")},
+            "baselines": FOLDS,
         },
         code=code_of("metrics.audit"),
     script:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from restresponse.classifier.ladder import contradictions as protocol_contradictions
+from restresponse.dataset.characteristics import refusals
 from restresponse.engines.programs import unnamed
 from restresponse.errors import InputError
 
@@ -24,9 +25,10 @@ _NAMED = (
 )  # maps whose names the user chooses
 
 _TAKEN = {
-    "protocols": {"kernels", "volumes"},
+    "protocols": {"kernels", "volumes", "connectivity", "baselines"},
+    "arms": {"baseline"},
     "models": {"constant"},
-}  # folders beside theirs, and the classifier that guesses
+}  # folders beside theirs, the arm of the baselines, and the classifier that guesses
 
 
 def validate(config: dict[str, Any], working_directory: str | Path) -> dict[str, Any]:
@@ -259,6 +261,7 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
             yield f"{section}.{key}: found {config[section][key]!r}; Snakemake fills in what stands in {{}} and <>: rename the folder or file without them"
     yield from _nested_folders(config, working_directory)
     yield from _outcome_contradictions(config)
+    yield from refusals(config["metrics"]["baselines"], config["dataset"]["outcome"])
     yield from unnamed(config)
 
     denoising = config["functional"]["denoising"]

@@ -112,6 +112,30 @@ def restriction(
     return np.linalg.solve(part.T @ part, part.T @ full)
 
 
+def restrictions(
+    covariances: np.ndarray, gram: np.ndarray, selected: Sequence[int] | np.ndarray, *, normalise: bool = True
+) -> np.ndarray:
+    """`restriction` of many participants at once, from the covariances of their time courses.
+
+    Parameters
+    ----------
+    covariances : (n_participants, n_components, n_components) array
+    gram, selected, normalise : see `restriction`
+
+    Returns
+    -------
+    A : (n_participants, n_selected, n_components) float64
+    """
+    stage_one = _stage_one_restriction(gram, selected)
+    crossed = stage_one @ covariances
+    inside = crossed @ stage_one.T
+    spreads = [np.sqrt(np.einsum("nkk->nk", matrix)) for matrix in (inside, covariances)]
+    if not all(np.all(spread > 0) for spread in spreads):
+        raise InputError("a component has a constant time course; expected varying ones: make its maps again")
+    matrices = np.linalg.solve(inside, crossed)
+    return matrices * spreads[0][:, :, None] / spreads[1][:, None, :] if normalise else matrices
+
+
 def restricted_time_courses(
     time_courses: np.ndarray, gram: np.ndarray, selected: Sequence[int] | np.ndarray
 ) -> np.ndarray:

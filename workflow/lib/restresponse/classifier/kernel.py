@@ -112,8 +112,8 @@ class MapProducts:
     gram : (n * K, n * K) array of `inner_products`
     sums : (n, K) array
     n_voxels : int
-    restrict : for maps refitted on a selection, the function of participant position and selected components (k,) that
-        gives the (k, K) matrix of `dual_regression.restriction`; None: a selection is a subset of the maps
+    restrict : for maps refitted on a selection, the function of the selected components (k,) that gives each participant's
+        matrix of `dual_regression.restriction`, (n, k, K); None: a selection is a subset of the maps
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class MapProducts:
         gram: np.ndarray,
         sums: np.ndarray,
         n_voxels: int,
-        restrict: Callable[[int, np.ndarray], np.ndarray] | None = None,
+        restrict: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         n, channels = sums.shape
         self._gram, self._sums, self._n_voxels, self._restrict = (
@@ -138,7 +138,7 @@ class MapProducts:
         gram: str | Path,
         sums: str | Path,
         n_voxels: int,
-        restrict: Callable[[int, np.ndarray], np.ndarray] | None = None,
+        restrict: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> MapProducts:
         """Read what `compute_kernel` wrote."""
         return cls(read_array(gram, memory_map=False), read_array(sums, memory_map=False), n_voxels, restrict)
@@ -150,13 +150,17 @@ class MapProducts:
             self._made[key] = self._make(selected)
         return self._made[key]
 
+    def forget(self) -> None:
+        """Drop the channels that were kept."""
+        self._made.clear()
+
     def _make(self, selected: np.ndarray | None) -> Channels:
         if selected is None or self._restrict is None:
             index = np.arange(self._sums.shape[1]) if selected is None else np.asarray(selected, int)
             products = np.stack([self._gram[:, channel, :, channel] for channel in index])
             return Channels(products, self._sums[:, index], self._n_voxels)
         n, n_all = self._sums.shape
-        matrices = np.stack([self._restrict(position, np.asarray(selected, int)) for position in range(n)])
+        matrices = self._restrict(np.asarray(selected, int))
         half = np.matmul(matrices, self._gram.reshape(n, n_all, n * n_all)).reshape(n, len(selected), n, n_all)
         products = np.einsum("iajd,jad->aij", half, matrices, optimize=True)
         return Channels(products, np.einsum("iac,ic->ia", matrices, self._sums), self._n_voxels)
@@ -168,8 +172,8 @@ def centred(kernel: np.ndarray, training: np.ndarray) -> np.ndarray:
     return kernel - to_training[:, None] - to_training[None, :] + to_training[training].mean()
 
 
-def feature_map(kernel: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in which inner products are the kernel's, exactly: centred, and of unit mean square norm in training.
+def unit_kernel(kernel: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, float]:
+    """The centred kernel of all participants with the training ones, of unit mean square norm in training.
 
     Parameters
     ----------
@@ -178,18 +182,12 @@ def feature_map(kernel: np.ndarray, training: np.ndarray) -> tuple[np.ndarray, n
 
     Returns
     -------
-    features : (n, n_dimensions) float64, of all participants
-    basis : (n_training, n_dimensions) float64; `features` are the centred kernel's columns of `training` times it
+    scaled : (n, n_training) float64
+    norm : mean square norm in training; `scaled` is the centred kernel over it
     """
-    middle = centred(kernel, training)
-    inside = middle[np.ix_(training, training)]
+    middle = centred(kernel, training)[:, training]
     # The mean square norm sets the unit of the penalty: it does not depend on the numbers of voxels and channels.
-    inside_norm = np.trace(inside) / len(training)
-    if not inside_norm > 0:
+    norm = np.trace(middle[training]) / len(training)
+    if not norm > 0:
         raise InputError("the training participants have the same maps; expected maps that differ between participants")
-    values, vectors = np.linalg.eigh((inside + inside.T) / 2)
-    kept = values > 1e-10 * values[-1]
-    vectors = vectors[:, kept]
-    vectors *= np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])] < 0, -1.0, 1.0)
-    basis = vectors / np.sqrt(values[kept] * inside_norm)
-    return middle[:, training] @ basis, basis
+    return middle / norm, float(norm)

@@ -1,8 +1,7 @@
 """Logistic ridge regression on the participants' kernel, its penalty chosen by the mean AUC of held-out folds.
 
-An exact map of the training participants' kernel into as many coordinates as it has rank makes it an ordinary logistic
-regression (scikit-learn's, Newton's method: no random start). A fold costs milliseconds, so that the whole procedure can
-be repeated on permuted labels.
+Newton's method in the dual: no random start. Many fits are made at once, so that a fold costs milliseconds and the whole
+procedure can be repeated on permuted labels by the same functions (`permuted`).
 """
 
 from __future__ import annotations
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from restresponse.classifier.inner import check_both_classes, inner_folds
-from restresponse.classifier.kernel import MapProducts, feature_map
-from restresponse.classifier.scores import area_under_curve, log_loss
+from restresponse.classifier.inner import inner_folds
+from restresponse.classifier.kernel import MapProducts, unit_kernel
+from restresponse.classifier.logistic import logistic_ridge
+from restresponse.classifier.scores import areas_under_curve, log_losses
 from restresponse.classifier.search import Objective, Report
 
 
@@ -27,9 +27,9 @@ class Split:
     watched: np.ndarray
     selected: np.ndarray | None = None
 
-    def features(self) -> tuple[np.ndarray, np.ndarray]:
-        """`feature_map` of the split's channels, scaled and centred by its training participants."""
-        return feature_map(self.products.channels(self.selected).kernel(self.training), self.training)
+    def kernel(self) -> tuple[np.ndarray, float]:
+        """`unit_kernel` of the split's channels, scaled and centred by its training participants."""
+        return unit_kernel(self.products.channels(self.selected).kernel(self.training), self.training)
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,19 @@ class LinearModel:
 
 def fit(split: Split, response: np.ndarray, penalty: float) -> LinearModel:
     """Fit on the split's training participants with inverse strength `penalty`; `response` is read at those alone."""
-    features, basis = split.features()
-    weights, intercept = _logistic(features[split.training], response[split.training], penalty)
-    return LinearModel(_probability(features @ weights + intercept), basis @ weights, intercept)
+    return fit_many([split], [response], np.array([penalty]))[0]
+
+
+def fit_many(splits: Sequence[Split], responses: Sequence[np.ndarray], penalty: np.ndarray) -> list[LinearModel]:
+    """Fit each split on its own labels `(n_participants,)` with its own inverse strength."""
+    stack = _Stack.of(splits, responses)
+    dual, intercept = logistic_ridge(stack.kernels, stack.response, stack.counted, penalty)
+    models = []
+    for index, split in enumerate(splits):
+        kernel, norm = stack.whole[index]
+        own = dual[index, : len(split.training)]
+        models.append(LinearModel(_probability(kernel @ own + intercept[index]), own / norm, float(intercept[index])))
+    return models
 
 
 def choose_penalty(
@@ -74,19 +84,31 @@ def choose_penalty(
     search : `penalty`, `auc` and `log_loss` of each candidate, ascending
     """
     candidates = sorted(penalties)
-    areas, losses, counts = np.zeros(len(candidates)), np.zeros(len(candidates)), 0
-    for split in splits:
-        features, _ = split.features()
-        known, truth = response[split.training], response[split.watched]
-        for index, penalty in enumerate(candidates):
-            weights, intercept = _logistic(features[split.training], known, penalty)
-            scores = _probability(features[split.watched] @ weights + intercept)
-            areas[index] += area_under_curve(truth, scores) / len(splits)
-            losses[index] += log_loss(truth, scores) * len(truth)
-        counts += len(split.watched)
+    areas, losses = watch_candidates(splits, [response] * len(splits), candidates)
+    return best_candidate(candidates, areas, losses, np.array([len(split.watched) for split in splits]))
+
+
+def watch_candidates(
+    splits: Sequence[Split], responses: Sequence[np.ndarray], candidates: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """AUC and mean log-loss of each split's watched participants at each candidate, `(n_splits, n_candidates)` both.
+
+    Every split has its own labels `(n_participants,)`; each candidate begins from the fit of the one before.
+    """
+    return _Stack.of(splits, responses).watch(splits, responses, candidates)
+
+
+def best_candidate(
+    candidates: Sequence[float], areas: np.ndarray, losses: np.ndarray, counts: np.ndarray
+) -> tuple[float, list[dict[str, float]]]:
+    """The choice among `candidates` (ascending) and the search, from AUC and loss of each split `(n_splits, n_candidates)`.
+
+    `counts` are the splits' numbers of watched participants.
+    """
+    area, loss = areas.mean(axis=0), counts @ losses / counts.sum()
     search = [
-        {"penalty": penalty, "auc": float(area), "log_loss": float(loss / counts)}
-        for penalty, area, loss in zip(candidates, areas, losses, strict=True)
+        {"penalty": candidate, "auc": float(one), "log_loss": float(other)}
+        for candidate, one, other in zip(candidates, area, loss, strict=True)
     ]
     # Rounded, so that sums of the same areas in another order are the tie they are.
     best = min(search, key=lambda row: (-round(row["auc"], 9), round(row["log_loss"], 9), row["penalty"]))
@@ -98,15 +120,14 @@ def penalty_objective(splits: Sequence[Split], response: np.ndarray) -> Objectiv
 
     The log-loss counts for a millionth: it decides where the mean AUC is the same.
     """
-    features = [split.features()[0] for split in splits]
+    stacks = [_Stack.of([split], [response]) for split in splits]
 
     def objective(settings: dict[str, float], report: Report) -> tuple[float, dict[str, float]]:
         areas, losses = [], []
-        for number, (split, mapped) in enumerate(zip(splits, features, strict=True), start=1):
-            weights, intercept = _logistic(mapped[split.training], response[split.training], settings["penalty"])
-            scores = _probability(mapped[split.watched] @ weights + intercept)
-            areas.append(area_under_curve(response[split.watched], scores))
-            losses.append(log_loss(response[split.watched], scores))
+        for number, (split, stack) in enumerate(zip(splits, stacks, strict=True), start=1):
+            area, loss = stack.watch([split], [response], [settings["penalty"]])
+            areas.append(area[0, 0])
+            losses.append(loss[0, 0])
             report(number, 1 - float(np.mean(areas)))
         area = float(np.mean(areas))
         loss = float(np.average(losses, weights=[len(split.watched) for split in splits]))
@@ -137,59 +158,45 @@ def inner_splits(
     return splits
 
 
-def cross_validated_scores(
-    products: Sequence[MapProducts],
-    response: np.ndarray,
-    folds: Sequence[np.ndarray],
-    penalties: Sequence[float],
-    n_inner_folds: int,
-    seeds: Sequence[int],
-    choosers: Sequence[Callable[[np.ndarray, np.ndarray], np.ndarray | None]] | None = None,
-) -> np.ndarray:
-    """Scores of every participant by the clean protocol: all that reads labels is done within each training set.
+@dataclass(frozen=True)
+class _Stack:
+    """Kernels and labels of the training participants of many splits, filled up to one size by rows that do not count."""
 
-    Parameters
-    ----------
-    products : one a fold, of the group ICA of its training participants
-    response : (n_participants,) of 1 and 0
-    folds : positions of the test participants of each fold, a partition
-    penalties : inverse strengths C, chosen on `n_inner_folds` inner folds
-    seeds : of the inner folds, one a fold
-    choosers : one a fold: selects components from positions and their labels; None: all components
+    whole: list[tuple[np.ndarray, float]]
+    kernels: np.ndarray
+    response: np.ndarray
+    counted: np.ndarray
 
-    Returns
-    -------
-    (n_participants,) probability of a responder
-    """
-    scores = np.full(len(response), np.nan)
-    for index, test in enumerate(folds):
-        training = np.setdiff1d(np.arange(len(response)), test)
-        check_both_classes(response[training], f"the training participants of fold {index + 1}")
-        known = response.copy()
-        known[test] = -1
-        choose = choosers[index] if choosers else None
-        selected = choose(training, known[training]) if choose else None
-        inner = inner_splits(
-            products[index], training, known, n_inner_folds, seeds[index], selected=selected, choose=choose
-        )
-        penalty, _ = choose_penalty(inner, known, penalties)
-        scores[test] = fit(Split(products[index], training, test, selected), known, penalty).scores[test]
-    return scores
+    @classmethod
+    def of(cls, splits: Sequence[Split], responses: Sequence[np.ndarray]) -> _Stack:
+        whole = [split.kernel() for split in splits]
+        size = max(len(split.training) for split in splits)
+        kernels = np.zeros((len(splits), size, size))
+        labels, counted = np.zeros((len(splits), size)), np.zeros((len(splits), size), bool)
+        for index, (split, response) in enumerate(zip(splits, responses, strict=True)):
+            n = len(split.training)
+            kernels[index, :n, :n] = whole[index][0][split.training]
+            labels[index, :n], counted[index, :n] = response[split.training], True
+        return cls(whole, kernels, labels, counted)
 
-
-def mean_fold_area(response: np.ndarray, scores: np.ndarray, folds: Sequence[np.ndarray]) -> float:
-    """Mean over folds of the area under the ROC curve."""
-    return float(np.mean([area_under_curve(response[test], scores[test]) for test in folds]))
-
-
-def _logistic(features: np.ndarray, response: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:
-    from sklearn import config_context
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-8, max_iter=200)
-    with config_context(assume_finite=True, skip_parameter_validation=True):
-        model.fit(features, response)
-    return model.coef_[0], float(model.intercept_[0])
+    def watch(
+        self, splits: Sequence[Split], responses: Sequence[np.ndarray], candidates: Sequence[float]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`watch_candidates` of the splits and labels that the stack was made of."""
+        shape = len(splits), len(candidates)
+        areas, losses, fitted = np.empty(shape), np.empty(shape), None
+        scores = [np.empty((len(candidates), len(split.watched))) for split in splits]
+        for column, candidate in enumerate(candidates):
+            fitted = logistic_ridge(self.kernels, self.response, self.counted, candidate, fitted)
+            for index, split in enumerate(splits):
+                own = fitted[0][index, : len(split.training)]
+                scores[index][column] = self.whole[index][0][split.watched] @ own + fitted[1][index]
+        for index, split in enumerate(splits):
+            truth = responses[index][split.watched]
+            probability = _probability(scores[index])
+            areas[index] = areas_under_curve(truth, probability)
+            losses[index] = log_losses(truth, probability)
+        return areas, losses
 
 
 def _probability(decision: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from restresponse.classifier.kernel import MapProducts
 from restresponse.classifier.linear import Split, choose_penalty, fit, inner_splits, penalty_objective
 from restresponse.classifier.search import exhaustive, identity_of, search
 from restresponse.classifier.selection import Selector, read_selection
-from restresponse.dual_regression import read_time_courses, restriction, spatial_gram
+from restresponse.dual_regression import read_time_courses, restrictions, spatial_gram
 from restresponse.errors import InputError
 from restresponse.files import read_array, read_json, writing
 from restresponse.provenance import write_sidecar
@@ -59,8 +59,6 @@ def fit_fold(
     views : the cohort of each fold looked at, `fold` first; more than one where the penalty is chosen on reported folds
     protocol, arm, model : rows of the config
     """
-    import sklearn.linear_model  # noqa: F401, loaded before the clock starts
-
     known = Fold.read(fold, folds, labels, watched_labels)
     started = time.perf_counter()
     cohorts = list(dict.fromkeys(views.values()))
@@ -85,7 +83,7 @@ def fit_fold(
             folders = all_maps[index * len(batches) : (index + 1) * len(batches)]
             courses = list(files_of(folders, batches, "_timecourses.tsv", names).values())
             read += courses
-            restrict = restrictions(components[index], courses, normalise)
+            restrict = refitting(components[index], courses, normalise)
         products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
 
     def split_of(view: str, number: int) -> Split:
@@ -183,10 +181,12 @@ def _at(position: Mapping[str, int], names: Sequence[str]) -> np.ndarray:
     return np.array([position[name] for name in names], int)
 
 
-def restrictions(
+def refitting(
     components: str | Path, time_courses: Sequence[str | Path], normalise: bool
-) -> Callable[[int, np.ndarray], np.ndarray]:
-    """A function of participant position and selected components that gives the matrix of `restriction`."""
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of the selected components that gives every participant's matrix of `dual_regression.restriction`."""
     gram = spatial_gram(read_array(components))
-    courses = [read_time_courses(path) for path in time_courses]
-    return lambda index, selected: restriction(courses[index], gram, selected, normalise=normalise)
+    covariances = np.stack(
+        [np.atleast_2d(np.cov(read_time_courses(path), rowvar=False, bias=True)) for path in time_courses]
+    )
+    return lambda selected: restrictions(covariances, gram, selected, normalise=normalise)

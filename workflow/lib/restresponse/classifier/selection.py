@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from restresponse.components.selection import group_test, select
+from restresponse.components.selection import group_test, group_tests, select
 from restresponse.errors import InputError
 from restresponse.files import read_table
 
@@ -69,3 +69,17 @@ class Selector:
         if min((response == 1).sum(), (response == 0).sum()) < 2:
             return None
         return select(group_test(self.amplitudes[positions], response)["p"], self.threshold, self.allowed)[0]
+
+    def on_many(self, positions: Sequence[np.ndarray], responses: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """`on` for many sets of positions at once, each with labels of all participants `(n_participants,)`."""
+        inside = np.zeros((len(positions), len(self.amplitudes)), bool)
+        for row, members in zip(inside, positions, strict=True):
+            row[members] = True
+        labels = np.stack(responses)
+        responders, others = inside & (labels == 1), inside & (labels == 0)
+        enough = np.minimum(responders.sum(axis=1), others.sum(axis=1)) >= 2
+        found: list[np.ndarray | None] = [None] * len(positions)
+        tests = group_tests(self.amplitudes, responders[enough], others[enough])
+        for index, p in zip(np.flatnonzero(enough), tests, strict=True):
+            found[index] = select(p, self.threshold, self.allowed)[0]
+        return found

@@ -49,8 +49,6 @@ def group_test(amplitudes: np.ndarray, response: np.ndarray) -> dict[str, np.nda
     InputError
         With fewer than two participants in a group.
     """
-    from scipy import special
-
     response = np.asarray(response, int)
     counts = {group: int((response == group).sum()) for group in (0, 1)}
     if min(counts.values()) < 2:
@@ -58,18 +56,33 @@ def group_test(amplitudes: np.ndarray, response: np.ndarray) -> dict[str, np.nda
             f"the group test has {counts[1]} responders and {counts[0]} non-responders; expected at least 2 of each: "
             "use fewer folds or more participants"
         )
-    t, difference, dof = _welch(np.asarray(amplitudes, np.float64), response[None] == 1)
-    p = 2 * special.stdtr(dof[0], -np.abs(t[0]))
-    return {"t": t[0], "p": np.where(np.isfinite(p), p, 1.0), "difference": difference[0]}
+    t, difference, dof = _welch(np.asarray(amplitudes, np.float64), response[None] == 1, response[None] == 0)
+    return {"t": t[0], "p": _two_sided(t, dof)[0], "difference": difference[0]}
+
+
+def group_tests(amplitudes: np.ndarray, responders: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """p of `group_test` for many labellings at once.
+
+    Parameters
+    ----------
+    amplitudes : (n_participants, n_components)
+    responders, others : (n_labellings, n_participants) bool; who is in neither is left out. At least two in each.
+
+    Returns
+    -------
+    (n_labellings, n_components)
+    """
+    t, _, dof = _welch(np.asarray(amplitudes, np.float64), responders, others)
+    return _two_sided(t, dof)
 
 
 def max_t_p(amplitudes: np.ndarray, response: np.ndarray, *, seed: int, permutations: int = 5000) -> np.ndarray:
     """Family-wise p of each component: share of label permutations whose largest |t| is at least the component's."""
     rng = np.random.default_rng(seed)
     response = np.asarray(response, int) == 1
-    observed = np.abs(_welch(amplitudes, response[None])[0][0])
+    observed = np.abs(_welch(amplitudes, response[None], ~response[None])[0][0])
     shuffled = rng.permuted(np.tile(response, (permutations, 1)), axis=1)
-    largest = np.abs(_welch(amplitudes, shuffled)[0]).max(axis=1)
+    largest = np.abs(_welch(amplitudes, shuffled, ~shuffled)[0]).max(axis=1)
     return (1 + (largest[:, None] >= observed[None] - 1e-12).sum(axis=0)) / (permutations + 1)
 
 
@@ -98,10 +111,19 @@ def select(p: np.ndarray, threshold: float, allowed: np.ndarray | None = None) -
     return np.array([int(np.argmin(np.where(allowed, p, np.inf)))]), True
 
 
-def _welch(amplitudes: np.ndarray, responders: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """t, difference and degrees of freedom for labellings `responders` (n_labellings, n_participants) bool."""
+def _two_sided(t: np.ndarray, dof: np.ndarray) -> np.ndarray:
+    from scipy import special
+
+    p = 2 * special.stdtr(dof, -np.abs(t))
+    return np.where(np.isfinite(p), p, 1.0)
+
+
+def _welch(
+    amplitudes: np.ndarray, responders: np.ndarray, others: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """t, difference and degrees of freedom for labellings (n_labellings, n_participants) bool."""
     means, errors, counts = [], [], []
-    for mask in (responders, ~responders):
+    for mask in (responders, others):
         weight = mask.astype(np.float64)
         n = weight.sum(axis=1, keepdims=True)
         mean = weight @ amplitudes / n

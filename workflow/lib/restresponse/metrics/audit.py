@@ -14,7 +14,7 @@ from typing import Any
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
 from restresponse.metrics.certificate import write_certificate
-from restresponse.metrics.chain import Classification, Step, inner_participants, steps_of
+from restresponse.metrics.chain import Baselines, Classification, Step, inner_participants, steps_of
 from restresponse.metrics.evidence import Evidence, cohorts_in
 from restresponse.metrics.inputs import inputs_problem
 from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
@@ -37,6 +37,7 @@ def audit_run(
     group_ica: Mapping[str, Any],
     audit: str | Path,
     certificate: str | Path,
+    baselines: Sequence[str] = (),
 ) -> None:
     """Audit every classification of a results folder; write the table and the certificate.
 
@@ -50,6 +51,7 @@ def audit_run(
     group_ica : `exact_limit` and `passes` of the config
     audit : the table to write, with the columns of `COLUMNS`
     certificate : the JSON file to write, see `write_certificate`
+    baselines : folds whose baselines are audited too
 
     Raises
     ------
@@ -80,12 +82,15 @@ def audit_run(
             bool(models[model].get("search")),
         )
         cases.append(case)
+    cases += [Baselines.of(fold, order, folds, batches) for fold in baselines]
+    for case in cases:
+        names = (case.protocol, case.arm, case.model, case.fold)
         ways = ways_back(evidence, evidence.results / case.folder / "model.json")
         for check, artefact, *found in [*follow(evidence, case, ways), *audit_one(evidence, case, plan)]:
             way = ways.get(Path(artefact))
             path = None if way is None else in_words(evidence.results / case.folder / "predictions.tsv", way)
             # A row of `follow` brings its own path: to a file that has no sidecar, or to a label table.
-            rows.append((protocol, arm, model, fold, check, artefact, *found, *([] if len(found) == 4 else [path])))
+            rows.append((*names, check, artefact, *found, *([] if len(found) == 4 else [path])))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     write_table(audit, table)
     write_certificate(certificate, evidence, cases, table, audit)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from restresponse.classifier.ladder import CLEAN, CLOSED
+from restresponse.metrics.collect import BASELINE
 from restresponse.metrics.evidence import Evidence
 from restresponse.metrics.refits import Fit
 
@@ -148,6 +150,23 @@ class Classification:
         return [self.fold]
 
 
+class Baselines(Classification):
+    """One fold's baselines: a classification of the clean protocol whose models share a folder and a sidecar."""
+
+    @classmethod
+    def of(
+        cls, fold: str, order: int, folds: Mapping[str, frozenset[str]], batches: Mapping[str, Sequence[str]]
+    ) -> Baselines:
+        """The baselines of a fold, whose numbers are those of its own cohort."""
+        settings = {"input": "components", "select": False}
+        return cls(CLEAN, BASELINE, "all", fold, CLOSED, settings, "linear", order, folds, batches)
+
+    @property
+    def folder(self) -> str:
+        """Folder of the fold's baselines."""
+        return f"classifier/baselines/{self.fold}"
+
+
 def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
     """The steps of one classification: model, maps or kernels, selection, group ICA, label table.
 
@@ -156,6 +175,9 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
     evidence : of the results folder
     case : the classification
     """
+    if isinstance(case, Baselines):
+        yield from _baseline_steps(evidence, case)
+        return
     results, fold, test, order = evidence.results, case.fold, case.test, case.order
     training = evidence.members_of_table(results / f"folds/labels/{fold}.tsv")
     labelled = evidence.members_of_table(results / "folds/labels/all.tsv")
@@ -209,6 +231,26 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
         labels_at_most=training,
         recomputed=f"its participants are not the training part: {', '.join(sorted(odd))}" if odd else "",
     )
+
+
+def _baseline_steps(evidence: Evidence, case: Baselines) -> Iterator[Step]:
+    """The steps of a fold's baselines: their models, the amplitudes of its cohort, its group ICA."""
+    results, fold, order = evidence.results, case.fold, case.order
+    training = evidence.members_of_table(results / f"folds/labels/{fold}.tsv")
+    ica = evidence.usable() - case.test
+    own = frozenset({fold})
+    yield Step(
+        results / case.folder / "model.json",
+        fit=training,
+        labels=training,
+        labels_at_most=training,
+        cohorts=own,
+        needed=own,
+        tables=own,
+    )
+    yield _unlabelled(results / case.measures, ica, False, fold)
+    recomputed = _finding(evidence.eigenvalue_problem, fold, order)
+    yield _unlabelled(results / case.group_ica, ica, False, fold, recomputed)
 
 
 def audited_files(cases: Sequence[Classification]) -> list[str]:

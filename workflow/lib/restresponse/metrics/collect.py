@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas
 
 CONSTANT = "constant"
+CLEAN = "clean"
+BASELINE = "baseline"  # stands where the arm does; baselines are clean
 COLUMNS = ("protocol", "arm", "model", "repeat", "fold", "participant_id", "response", "y_score")
 
 
@@ -28,8 +30,9 @@ def collect_predictions(
     labels: str | Path,
     training: Mapping[str, str | Path],
     predictions: str | Path,
+    baselines: Mapping[str, str | Path] | None = None,
 ) -> None:
-    """Join every fold's predictions with the true responses and add the constant classifier.
+    """Join every fold's predictions with the true responses and add the constant classifier and the baselines.
 
     Parameters
     ----------
@@ -38,6 +41,8 @@ def collect_predictions(
     labels : table of participant_id and response, of every labelled participant
     training : fold -> label table of its training participants
     predictions : the table to write, with the columns of `COLUMNS`
+    baselines : fold -> table of baseline, participant_id and y_score. A baseline that a fold lacks (a network that none of
+        its components is named by) predicts the training share there.
 
     Raises
     ------
@@ -53,6 +58,8 @@ def collect_predictions(
     parts = []
     constants: set[tuple[str, str, str]] = set()
     for (protocol, arm, model, fold), path in files.items():
+        if arm == BASELINE:
+            raise InputError(f"classifier.arms: {BASELINE!r} is the name of the baselines; choose another")
         if model == CONSTANT:
             raise InputError(f"classifier.models: {CONSTANT!r} is the name of the constant classifier; choose another")
         table = read_table(path)
@@ -67,16 +74,47 @@ def collect_predictions(
             constants.add((protocol, arm, fold))
             share = read_table(training[fold])["response"].mean()
             parts.append(table[["participant_id"]].assign(y_score=share, model=CONSTANT, **facts))
+    problems += _add_baselines(parts, baselines or {}, tested, training)
     if problems:
         raise InputError.from_problems("the predictions cannot be scored", problems)
     everything = pd.concat(parts, ignore_index=True)
     everything["response"] = everything["participant_id"].map(truth).astype(int)
     order = {name: place for place, name in enumerate(dict.fromkeys(key[2] for key in files))} | {CONSTANT: len(files)}
+    order |= {name: place for place, name in enumerate(sorted(set(everything["model"]) - set(order)), len(order))}
     arms = {name: place for place, name in enumerate(dict.fromkeys(key[:2] for key in files))}
+    arms[CLEAN, BASELINE] = len(arms)
     everything["_arm"] = [arms[pair] for pair in zip(everything["protocol"], everything["arm"], strict=True)]
     everything["_model"] = everything["model"].map(order)
     everything = everything.sort_values(["_arm", "_model", "repeat", "fold", "participant_id"], kind="stable")
     write_table(predictions, everything[list(COLUMNS)])
+
+
+def _add_baselines(
+    parts: list[pandas.DataFrame],
+    baselines: Mapping[str, str | Path],
+    tested: pandas.DataFrame,
+    training: Mapping[str, str | Path],
+) -> list[str]:
+    """Append each fold's baselines to `parts`; what is wrong with them is returned."""
+    import pandas as pd
+
+    problems = []
+    tables = {fold: read_table(path, text_columns=("participant_id", "baseline")) for fold, path in baselines.items()}
+    names = sorted({name for table in tables.values() for name in table["baseline"]})
+    for fold, table in tables.items():
+        members = tested[tested["fold"] == fold]
+        facts = {"protocol": CLEAN, "arm": BASELINE, "repeat": int(members["repeat"].iloc[0]), "fold": fold}
+        share = read_table(training[fold])["response"].mean()
+        for name in names:
+            part = table[table["baseline"] == name]
+            if part.empty:
+                part = pd.DataFrame({"participant_id": sorted(members["participant_id"]), "y_score": share})
+            problems += [
+                f"{baselines[fold]}, {name}: {text}"
+                for text in prediction_problems(part, set(members["participant_id"]))
+            ]
+            parts.append(part[["participant_id", "y_score"]].assign(model=name, **facts))
+    return problems
 
 
 def fold_problems(tested: pandas.DataFrame, truth: pandas.Series) -> list[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from restresponse.classifier.baselines import baseline_files
 from restresponse.classifier.protocols import linear_files, network_files
-from restresponse.metrics.chain import Classification
+from restresponse.metrics.chain import Baselines, Classification
 from restresponse.metrics.evidence import Evidence
 from restresponse.plan import Plan
 
@@ -25,7 +26,7 @@ def inputs_problem(evidence: Evidence, case: Classification, plan: Plan) -> str 
     files = _files(case, plan, case.batches)
     given = {path for paths in files.values() for path in paths}
     foreign = [source for source in facts.sources if source not in given and str(Path(source).parent) not in given]
-    tables = [Path(path) for name in _LABELS for path in files[name]]
+    tables = [Path(path) for name in _LABELS for path in files.get(name, ())]
     readable = frozenset().union(*(evidence.members_of_table(path) for path in tables if path.is_file()))
     own = evidence.members_of_table(Path(files["labels"][0]))
     surplus = (facts.participants("labels_of") ^ readable) | (facts.participants("fitted_on") - own)
@@ -38,5 +39,8 @@ def inputs_problem(evidence: Evidence, case: Classification, plan: Plan) -> str 
 def _files(case: Classification, plan: Plan, batches: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The job's input files by name, each as a list."""
     names: Any = SimpleNamespace(protocol=case.protocol, arm=case.arm, model=case.model, fold=case.fold)
-    files = (linear_files if case.kind == "linear" else network_files)(plan, list(batches), names)
+    if isinstance(case, Baselines):
+        files = baseline_files(list(batches), case.order, case.fold)
+    else:
+        files = (linear_files if case.kind == "linear" else network_files)(plan, list(batches), names)
     return {name: [paths] if isinstance(paths, str) else list(paths) for name, paths in files.items()}

@@ -17,7 +17,7 @@ import numpy as np
 from restresponse.batches import files_of
 from restresponse.classifier.inputs import ClassifierGrid
 from restresponse.classifier.kernel import Channels, MapProducts
-from restresponse.classifier.linear_fold import restrictions
+from restresponse.classifier.linear_fold import refitting
 from restresponse.files import read_array, read_json, read_table
 
 _TOLERANCE = 1e-6  # relative, of a scaling; absolute, of a predicted probability (tables keep ten digits)
@@ -107,7 +107,7 @@ class Refits:
             courses = list(files_of(folders, self._batches, "_timecourses.tsv", names).values())
             facts = read_json(next(iter(files_of(folders, self._batches, "_maps.json", names).values())))
             normalise = facts["parameters"]["normalise_time_courses"]
-            restrict = restrictions(self._results / fit.components, courses, normalise)
+            restrict = refitting(self._results / fit.components, courses, normalise)
         folder = self._results / fit.kernels
         products = MapProducts(read_array(folder / "gram.npy"), read_array(folder / "sums.npy"), n_voxels, restrict)
         return products.channels(selected)

@@ -27,7 +27,7 @@ _SIDECARS = (  # what a file is called -> what its sidecar is called, within a s
     (re.compile(r"/(components/.*labels-.*)/components\.tsv$"), r"/\1/components.json"),
     (re.compile(r"/(group_ica/.*)/components\.(?:npy|nii\.gz|tsv)$"), r"/\1/components.json"),
     (re.compile(r"/(classifier/.*)/(?:model\.keras|model\.npz|predictions\.tsv|history\.tsv)$"), r"/\1/model.json"),
-    (re.compile(r"/(classifier/volumes/.*)\.npy$"), r"/\1.json"),
+    (re.compile(r"/(classifier/(?:volumes|connectivity)/.*)\.npy$"), r"/\1.json"),
     (re.compile(r"/((?:classifier|components|dual_regression|group_ica)/.*\.json)$"), r"/\1"),
 )
 _STAGES_OF_FITS = ("group_ica", "dual_regression", "components", "classifier")

@@ -36,7 +36,7 @@ def quality_figure(scans: pandas.DataFrame, limits: Mapping[str, float | None]) 
 
     `scans` has scan, included and the four measures; `limits` the threshold of each measure.
     """
-    figure = _figure(7.6, 2.9)
+    figure = blank(7.6, 2.9)
     panels = figure.subplots(1, 4)
     words = {
         "mean_framewise_displacement": "mean framewise\ndisplacement (mm)",
@@ -56,7 +56,7 @@ def quality_figure(scans: pandas.DataFrame, limits: Mapping[str, float | None]) 
         panel.set(xticks=[], xlim=(-0.5, 0.5))
         panel.set_xlabel(f"n = {int(np.isfinite(values).sum())}", fontsize=8)
         panel.tick_params(labelsize=7)
-        _bare(panel)
+        bare(panel)
         if name == "mean_framewise_displacement":
             panel.set_ylim(bottom=0)
         if name == "dof_residual":
@@ -127,7 +127,7 @@ def roc_figure(predictions: pandas.DataFrame, metrics: pandas.DataFrame) -> str:
     areas = pooled.set_index(["protocol", "arm", "model"])["value"]
     across = min(3, len(arms))
     entries = 1 + len(protocols) * len(models)
-    figure = _figure(2.7 * across, (2.85 + 0.21 * entries) * -(-len(arms) // across))
+    figure = blank(2.7 * across, (2.85 + 0.21 * entries) * -(-len(arms) // across))
     panels = np.atleast_1d(figure.subplots(-(-len(arms) // across), across, squeeze=False)).ravel()
     for panel in panels[len(arms) :]:
         panel.set_axis_off()
@@ -149,7 +149,7 @@ def roc_figure(predictions: pandas.DataFrame, metrics: pandas.DataFrame) -> str:
         panel.set(xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         panel.tick_params(labelsize=8)
         panel.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.22))
-        _bare(panel)
+        bare(panel)
     return data_uri(figure)
 
 
@@ -157,7 +157,7 @@ def optimism_figure(metrics: pandas.DataFrame, optimism: pandas.DataFrame, proto
     """Left, the mean AUC of each protocol with its interval; right, its difference from clean, hollow where it must be 0."""
     chosen = metrics[(metrics["metric"] == "auc") & (metrics["scope"] == "mean")]
     pairs = list(dict.fromkeys(zip(chosen["arm"], chosen["model"], strict=True)))
-    figure = _figure(7.6, 0.95 + 0.46 * len(pairs))
+    figure = blank(7.6, 0.95 + 0.46 * len(pairs))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.25, 1])
     gap = 0.5 / max(len(protocols), 1)
     for number, protocol in enumerate(protocols):
@@ -177,7 +177,7 @@ def optimism_figure(metrics: pandas.DataFrame, optimism: pandas.DataFrame, proto
     right.set_xlabel("AUC less clean AUC (hollow: 0 by construction)", fontsize=8)
     for panel in (left, right):
         panel.tick_params(labelsize=8)
-        _bare(panel)
+        bare(panel)
     figure.legend(loc="outside upper left", ncols=len(protocols), fontsize=8, frameon=False)
     return data_uri(figure)
 
@@ -190,7 +190,7 @@ def ladder_figure(ladders: Sequence[Mapping[str, Any]]) -> str:
     across = min(3, len(ladders))
     down = -(-len(ladders) // across)
     height = max(len(LEAKS) + len(ladder["together"]) for ladder in ladders)
-    figure = _figure(7.6, (0.75 + 0.24 * height) * down)
+    figure = blank(7.6, (0.75 + 0.24 * height) * down)
     panels = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
     for panel in panels[len(ladders) :]:
         panel.set_axis_off()
@@ -209,7 +209,7 @@ def ladder_figure(ladders: Sequence[Mapping[str, Any]]) -> str:
         panel.axvline(0, color=GREY, linewidth=1)
         panel.set_title(f"{ladder['arm']} · {ladder['model']}", fontsize=8, loc="left")
         panel.tick_params(labelsize=7)
-        _bare(panel)
+        bare(panel)
     for panel in panels[max(len(ladders) - across, 0) : len(ladders)]:
         panel.set_xlabel("AUC less clean AUC", fontsize=8)
         panel.tick_params(labelbottom=True)
@@ -240,11 +240,13 @@ def _dots(
         label = None
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """An empty figure, in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _bare(panel: Any) -> None:
+def bare(panel: Any) -> None:
+    """Take the frame's upper and right side away."""
     panel.spines[["top", "right"]].set_visible(False)

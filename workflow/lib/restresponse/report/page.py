@@ -15,15 +15,16 @@ from restresponse.classifier.ladder import leak_of
 from restresponse.files import digest_of, read_array, read_json, read_table, write_text
 from restresponse.identifiers import Identifiers
 from restresponse.metrics.certificate import quoted
-from restresponse.metrics.collect import CONSTANT
+from restresponse.metrics.collect import BASELINE
 from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
 from restresponse.plan import Plan
 from restresponse.provenance import versions
-from restresponse.report import figures
+from restresponse.report import figures, trust, trust_figures
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
+from restresponse.report.scores import METRICS, headline_rows, metric_rows
 from restresponse.report.summary import span, verdict
 from restresponse.report.tuning import tuning_rows
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import pandas
 
 _TEXT = ("protocol", "arm", "model", "fold", "participant_id", "scan", "reason", "metric", "scope", "network", "level")
-METRICS = ("accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "mcc", "brier", "pr_auc")
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,11 @@ def content(run: Run) -> dict[str, Any]:
 
     identifiers = run.identifiers()
 
-    metrics, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
+    everything, optimism = run.table("metrics/metrics.tsv"), run.table("metrics/optimism.tsv")
     predictions, audit = run.table("metrics/predictions.tsv"), run.table("metrics/audit.tsv")
+    metrics = everything[everything["arm"] != BASELINE]
+    predictions = predictions[predictions["arm"] != BASELINE]
+    comparisons, permutations = run.table("metrics/comparisons.tsv"), run.table("metrics/permutations.tsv")
     models = run.models()
     protocols = Plan.of(run.config).protocols
     named = [name for name in protocols if leak_of(name) is None]  # the rungs have a figure of their own
@@ -99,7 +102,7 @@ def content(run: Run) -> dict[str, Any]:
     shown = {
         "identifiers": identifiers.shown,
         "title": run.config["report"]["title"],
-        "summary": verdict(metrics, optimism, audit, predictions, confidence)
+        "summary": verdict(metrics, optimism, audit, predictions, confidence, comparisons, permutations)
         + [f"Each leak alone, {sentence}" for sentence in ladder_sentences(optimism, confidence)[:1]]
         + motion_warning(run.table("metrics/motion.tsv"), confidence),
         "headline": headline_rows(metrics, optimism, named),
@@ -112,7 +115,16 @@ def content(run: Run) -> dict[str, Any]:
         "training": training_rows(models),
         "tuning": tuning_rows(models),
         "left_out": left_out_rows(models, identifiers),
-        "metrics": metric_rows(metrics),
+        "metrics": metric_rows(metrics, trust.null_cells(permutations)),
+        "baselines": trust.baseline_rows(everything),
+        "comparisons": trust.comparison_rows(comparisons),
+        "null_figure": trust_figures.null_figure(run.table("metrics/null.tsv"), permutations),
+        "permuted": trust.settings_of(run.config),
+        "calibration": trust.calibration_rows(run.table("metrics/calibration.tsv"), run.table("metrics/variance.tsv")),
+        "calibration_figure": trust_figures.calibration_figure(
+            run.table("metrics/reliability.tsv"), run.table("metrics/decision_curve.tsv")
+        ),
+        "power": trust.power_sentences(run.table("metrics/power.tsv"), confidence),
         "metric_names": [name.replace("_", " ") for name in METRICS],
         "roc": figures.roc_figure(predictions[predictions["protocol"].isin(named)], metrics),
         "optimism_figure": figures.optimism_figure(metrics, optimism, named),
@@ -277,42 +289,6 @@ def components(run: Run) -> dict[str, Any]:
         "n_fitted": len(read_json(run.results / f"group_ica/all/order-{run.order}/components.json")["fitted_on"]),
         "n_tested": len(read_json(run.results / f"{folder}.json")["labels_of"]),
     }
-
-
-def headline_rows(metrics: pandas.DataFrame, optimism: pandas.DataFrame, protocols: Sequence[str]) -> dict[str, Any]:
-    """One row an arm and model: the mean AUC under each protocol."""
-    chosen = metrics[(metrics["metric"] == "auc") & (metrics["scope"] == "mean")]
-    cells = {(row.protocol, row.arm, row.model): row for row in chosen.itertuples()}
-    pairs = dict.fromkeys((row.arm, row.model) for row in chosen.itertuples())
-    return {
-        "protocols": protocols,
-        "rows": [
-            {"arm": arm, "model": model, "cells": [cells.get((protocol, arm, model)) for protocol in protocols]}
-            for arm, model in pairs
-        ],
-    }
-
-
-def metric_rows(metrics: pandas.DataFrame) -> list[dict[str, Any]]:
-    """One row a (protocol, arm, model): both AUCs, the pooled metrics with intervals, the confusion table."""
-    rows = []
-    for (protocol, arm, model), part in metrics.groupby(["protocol", "arm", "model"], sort=False):
-        cells = {(row.metric, row.scope): row for row in part.itertuples()}
-        rows.append(
-            {
-                "protocol": protocol,
-                "arm": arm,
-                "model": model,
-                "constant": model == CONSTANT,
-                "n": int(cells["auc", "mean"].n),
-                "mean_auc": cells["auc", "mean"],
-                "pooled_auc": cells["auc", "pooled"],
-                "pooled": [cells[name, "pooled"] for name in METRICS],
-                "confusion": [cells[name, "pooled"].value for name in ("tp", "fn", "fp", "tn")],
-                "folds": [cells[key] for key in cells if key[1] not in ("mean", "pooled")],
-            }
-        )
-    return rows
 
 
 def optimism_rows(optimism: pandas.DataFrame) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from restresponse.classifier.ladder import leak_of
-from restresponse.metrics.collect import CONSTANT
+from restresponse.metrics.collect import BASELINE, CONSTANT
 from restresponse.metrics.optimism import CLEAN
 from restresponse.metrics.verdicts import DECLARED, VIOLATION
+from restresponse.report.trust import baseline_sentence, null_sentences
 
 if TYPE_CHECKING:
     import pandas
@@ -22,8 +23,11 @@ def verdict(
     audit: pandas.DataFrame,
     predictions: pandas.DataFrame,
     confidence: float,
+    comparisons: pandas.DataFrame | None = None,
+    permutations: pandas.DataFrame | None = None,
 ) -> list[str]:
     """Sentences of the summary. The first arm and model of the config lead: never the ones that came out best."""
+    metrics = metrics[metrics["arm"] != BASELINE]
     pairs = [tuple(pair) for pair in metrics[["arm", "model"]].drop_duplicates().to_numpy() if pair[1] != CONSTANT]
     text = []
     clean = {pair: one(metrics, CLEAN, *pair, "auc", "mean") for pair in pairs}
@@ -38,6 +42,7 @@ def verdict(
             f"({level} {span(row.low, row.high)}, n = {int(row.n)}). {_beside_chance(row.value, row.low, row.high)}"
         )
         text += _beside_constant(metrics, lead)
+        text += [] if comparisons is None else baseline_sentence(comparisons, lead, confidence)
         text += [_other_protocol(row, level) for row in _rows(optimism, *lead, "mean") if leak_of(row.protocol) is None]
     tried = [pair for pair in pairs if clean[pair] is not None]
     above = [pair for pair in tried if clean[pair].low > 0.5]
@@ -47,6 +52,7 @@ def verdict(
             f"Of {len(tried)} classifiers tried, {len(above) or 'none'} {'has' if len(above) == 1 else 'have'} a clean interval "
             f"above 0.5{named}. The more are tried, the likelier one is above by luck."
         )
+    text += [] if permutations is None else null_sentences(permutations)
     text.append(audit_sentence(audit))
     if responders and others:
         text.append(caution(responders, others))

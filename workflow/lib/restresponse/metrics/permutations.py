@@ -1,0 +1,287 @@
+"""The null of each linear model: the whole procedure again on labels permuted within the outer folds.
+
+A permutation keeps the split, the class counts of every fold and the group ICA, and renews whatever reads labels: selection,
+inner folds, choice of the penalty, fit. A protocol that lets test labels in does so under permutation too, so that its null
+lies where such a protocol takes pure noise. With repeats it is the null of the first repeat, the one split that the
+permutations keep.
+
+References: Ojala & Garriga 2010; Phipson & Smyth 2010 (a p value is never 0); Westfall & Young 1993 (max-T).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from restresponse.batches import files_of
+from restresponse.classifier.inner import seed_of
+from restresponse.classifier.kernel import MapProducts
+from restresponse.classifier.linear_fold import refitting
+from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
+from restresponse.classifier.protocols import (
+    arm_order,
+    kernel_memory,
+    refits,
+    reported_folds,
+)
+from restresponse.classifier.selection import Selector
+from restresponse.errors import InputError
+from restresponse.files import read_json, read_table, write_table
+from restresponse.metrics.scores import Sample, mean_fold_auc, pooled_values
+
+if TYPE_CHECKING:
+    import pandas
+
+    from restresponse.plan import Plan
+
+CHUNK = 250  # permutations a job
+NULL_COLUMNS = ("protocol", "arm", "model", "permutation", "mean", "pooled")
+COLUMNS = (
+    "protocol", "arm", "model", "scope", "auc", "null_mean", "null_mean_error", "null_sd", "null_low", "null_high", "p", "p_maxt",
+    "n_permutations",
+)  # fmt: skip
+_TEXT = ("protocol", "arm", "model", "fold", "participant_id")
+
+
+def null_files(plan: Plan, n_permutations: int) -> list[str]:
+    """The tables of `metrics_null`: of every linear model under every protocol and rung of the ladder.
+
+    A model whose penalty is searched within a budget (`search`) has no null: trials that end by the clock cannot be made again.
+    """
+    keys = dict.fromkeys(key[:3] for key in plan.classifications)
+    return [
+        f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv"
+        for protocol, arm, model in keys
+        if plan.models[model]["kind"] == "linear" and not plan.models[model].get("search")
+        for chunk in chunk_names(n_permutations)
+    ]
+
+
+def chunk_names(n_permutations: int) -> list[str]:
+    """The jobs that `n_permutations` are cut into: `chunk-001` …"""
+    return [f"chunk-{number:03d}" for number in range(1, -(-n_permutations // CHUNK) + 1)]
+
+
+def chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
+    """First permutation of a chunk and the one after its last; permutation 0 (the labels as they are) is in the first."""
+    number = int(chunk.split("-")[1])
+    return (number - 1) * CHUNK + (number > 1), min(number * CHUNK, n_permutations) + 1
+
+
+def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
+    """Input files of `metrics_null`: of each distinct cohort of the first repeat's folds, in their order."""
+    arm, order = plan.arms[wildcards.arm], arm_order(plan)
+    folds = reported_folds(plan, plan.folds[0])
+    cohorts = list(dict.fromkeys(plan.cohort(wildcards.protocol, fold) for fold in folds))
+    kernels = [f"results/classifier/kernels/{cohort}/order-{order}" for cohort in cohorts]
+    files: dict[str, Any] = {
+        "folds": "results/folds/folds.tsv",
+        "labels": "results/folds/labels/all.tsv",
+        **{name: [f"{kernel}/{name}.npy" for kernel in kernels] for name in ("gram", "sums")},
+        "records": [f"{kernel}/gram.json" for kernel in kernels],
+    }
+    if arm.get("select"):
+        for name in ("amplitudes", "matches"):
+            files[name] = [f"results/components/{cohort}/order-{order}/{name}.tsv" for cohort in cohorts]
+    if refits(arm):
+        files["components"] = [f"results/group_ica/{cohort}/order-{order}/components.npy" for cohort in cohorts]
+        files["all_maps"] = [
+            f"results/dual_regression/{cohort}/order-{order}/asc/{batch}" for cohort in cohorts for batch in batches
+        ]
+    return files
+
+
+def null_memory(plan: Plan, n_participants: int, wildcards: Any) -> int:
+    """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
+    cohorts = {plan.cohort(wildcards.protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
+    return 1000 + len(cohorts) * kernel_memory(n_participants, arm_order(plan), least=100)
+
+
+def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:
+    """Labels permuted within each fold's test participants; each permutation has a seed of its own, number 0 is none.
+
+    Parameters
+    ----------
+    response : (n_participants,) of 1 and 0, -1 where there is no label
+    tests : positions of the test participants of each fold of a repeat
+    seed : root
+    numbers : of the permutations wanted
+
+    Returns
+    -------
+    (n_permutations, n_participants)
+    """
+    found = np.tile(response, (len(numbers), 1))
+    for row, number in zip(found, numbers, strict=True):
+        if number:
+            random = np.random.default_rng(np.random.SeedSequence([seed, 41, number]))
+            for test in tests:
+                row[test] = random.permutation(row[test])
+    return found
+
+
+def write_null(
+    *,
+    folds: str | Path,
+    labels: str | Path,
+    gram: Sequence[str | Path],
+    sums: Sequence[str | Path],
+    records: Sequence[str | Path],
+    batches: Mapping[str, Sequence[str]],
+    cohorts: Mapping[str, str],
+    key: Sequence[str],
+    protocol: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    model: Mapping[str, Any],
+    permutations: tuple[int, int],
+    seed: int,
+    n_inner_folds: int,
+    normalise: bool,
+    require_match: bool,
+    null: str | Path,
+    amplitudes: Sequence[str | Path] = (),
+    matches: Sequence[str | Path] = (),
+    components: Sequence[str | Path] = (),
+    all_maps: Sequence[str | Path] = (),
+) -> None:
+    """Write mean of fold AUCs and pooled AUC of a range of permutations, columns `NULL_COLUMNS`.
+
+    Parameters
+    ----------
+    gram, sums, records, amplitudes, matches, components : one path for each distinct cohort of `cohorts`, in order
+    all_maps : folders of the maps on all components, one for each of `batches` within each cohort, or none
+    cohorts : the cohort of each fold of the first repeat
+    key : names of protocol, arm and model
+    protocol, arm, model : rows of the config
+    permutations : the first number and the one after the last
+    """
+    import pandas as pd
+
+    table, known = read_table(folds), read_table(labels)
+    distinct = list(dict.fromkeys(cohorts.values()))
+    facts = [read_json(record) for record in records]
+    names = facts[0]["participants"]
+    if any(fact["participants"] != names for fact in facts):
+        raise InputError(
+            "the kernels of the cohorts hold different participants; remove results/classifier/kernels, run again"
+        )
+    label_of = dict(zip(known["participant_id"], known["response"].astype(int), strict=True))
+    response = np.array([label_of.get(name, -1) for name in names])
+    position = {name: index for index, name in enumerate(names)}
+    tests = {fold: np.array(sorted(position[name] for name in members)) for fold, members in _members(table, cohorts)}
+    labelled = np.flatnonzero(response >= 0)
+
+    products, selectors = {}, {}
+    for index, cohort in enumerate(distinct):
+        restrict = None
+        if all_maps:
+            folders = all_maps[index * len(batches) : (index + 1) * len(batches)]
+            courses = list(files_of(folders, batches, "_timecourses.tsv", names).values())
+            restrict = refitting(components[index], courses, normalise)
+        products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
+        if amplitudes:
+            selectors[cohort] = Selector.read(amplitudes[index], matches[index], names, arm["p"], require_match)
+    views = {}
+    for fold, cohort in cohorts.items():
+        training = np.setdiff1d(labelled, tests[fold])
+        views[fold] = View(
+            products[cohort],
+            training,
+            tests[fold],
+            selectors.get(cohort),
+            labelled if protocol["selection"] == "all" else training,
+            seed_of(seed, fold, "inner"),
+        )
+    procedure = Procedure(
+        model["penalties"],
+        on_reported_folds=protocol["hyperparameters"] == "reported_folds",
+        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
+        n_inner_folds=n_inner_folds,
+    )
+    numbers = range(*permutations)
+    labellings = permuted_labels(response, list(tests.values()), seed, numbers)
+    mean, pooled = mean_fold_areas(views, labellings, rerun(views, labellings, procedure))
+    columns = dict(zip(NULL_COLUMNS, (*key, list(numbers), mean, pooled), strict=True))
+    write_table(null, pd.DataFrame(columns))
+
+
+def collect_null(
+    *,
+    predictions: str | Path,
+    chunks: Sequence[str | Path],
+    confidence: float,
+    null: str | Path,
+    permutations: str | Path,
+) -> None:
+    """Join the chunks into one table and write each classifier's p value, its null's centre and spread, and max-T.
+
+    Parameters
+    ----------
+    predictions : predictions.tsv
+    chunks : tables of `write_null`
+    confidence : share of the null between `null_low` and `null_high`
+    null, permutations : the tables to write, columns `NULL_COLUMNS` and `COLUMNS`
+
+    Raises
+    ------
+    InputError
+        Where the procedure on the labels as they are does not give the classifier's own AUC: then they differ in more.
+    """
+    import pandas as pd
+
+    if not chunks:
+        write_table(null, pd.DataFrame(columns=list(NULL_COLUMNS)))
+        write_table(permutations, pd.DataFrame(columns=list(COLUMNS)))
+        return
+    everything = pd.concat([read_table(path, text_columns=_TEXT) for path in chunks], ignore_index=True)
+    write_table(null, everything)
+    write_table(permutations, null_table(read_table(predictions, text_columns=_TEXT), everything, confidence))
+
+
+def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence: float) -> pandas.DataFrame:
+    """The rows of `permutations.tsv` from predictions and the table of the null (permutation 0: labels as they are)."""
+    import pandas as pd
+
+    first = predictions[predictions["repeat"] == predictions["repeat"].min()]
+    own = dict(list(first.groupby(["protocol", "arm", "model"], sort=False)))
+    rows = []
+    for protocol, part in null.groupby("protocol", sort=False):
+        groups = {key: rows.sort_values("permutation") for key, rows in part.groupby(["arm", "model"], sort=False)}
+        for scope in ("mean", "pooled"):
+            values = {key: group[scope].to_numpy(np.float64) for key, group in groups.items()}
+            largest = np.max([_standardised(value) for value in values.values()], axis=0)
+            for (arm, model), value in values.items():
+                sample = Sample.of(own[protocol, arm, model])
+                auc = mean_fold_auc(sample) if scope == "mean" else pooled_values(sample)["auc"]
+                if abs(auc - value[0]) > 1e-6:
+                    raise InputError(
+                        f"{model} on {arm} under {protocol} has the {scope} AUC {auc:.6f}, and {value[0]:.6f} where its null is "
+                        "made on the labels as they are; expected the same: remove results/metrics/null and run again"
+                    )
+                drawn = value[1:]
+                low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+                spread = float(drawn.std(ddof=1)) if len(drawn) > 1 else np.nan
+                centre, error = float(drawn.mean()), spread / np.sqrt(len(drawn))
+                p, p_maxt = exceedance(value[0], drawn), exceedance(_standardised(value)[0], largest[1:])
+                rows.append((protocol, arm, model, scope, auc, centre, error, spread, low, high, p, p_maxt, len(drawn)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def exceedance(value: float, drawn: np.ndarray) -> float:
+    """(1 + b) / (1 + n): the share of draws at least as great as the value, which counts as one of them."""
+    return float((1 + (drawn >= value - 1e-9).sum()) / (1 + len(drawn)))
+
+
+def _standardised(values: np.ndarray) -> np.ndarray:
+    """Values over their spread, the observed one among them: exchangeable, and arms of another spread weigh the same."""
+    spread = values.std()
+    return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+
+
+def _members(table: pandas.DataFrame, cohorts: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Test participants of each fold of `cohorts`, in its order."""
+    tested = table.groupby("fold")["participant_id"].apply(list)
+    return [(fold, tested[fold]) for fold in cohorts]
