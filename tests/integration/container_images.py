@@ -66,7 +66,7 @@ def apptainer() -> str:
 
 @pytest.fixture(scope="session")
 def builder(apptainer, tmp_path_factory):
-    """Run `containers/build` in storage and output of this session, on a root filesystem made here."""
+    """Run `containers/build` in storage and output of this run of the tests, on a root filesystem made here."""
     if not INSTALL:
         pytest.skip("IMAGES NOT BUILT: building takes minutes and gigabytes; RESTRESPONSE_TEST_INSTALL=1 does it")
     if missing := found("buildah", "mmdebstrap"):
