@@ -211,7 +211,7 @@ def test_a_file_cut_in_half_is_named_with_what_removes_it_and_never_counts_as_a_
     assert "failed" not in {read_json(path)["status"] for path in records}
     [remove] = set(re.findall(r"^\s+(rm .*)$", done.stdout, re.MULTILINE))
     subprocess.run(shlex.split(remove), check=True, cwd=study)
-    run_snakemake(study, *targets, config=study / "study.yaml")
+    run_snakemake(study, *targets, "--forcerun", reader, config=study / "study.yaml")  # the same command again
     assert numbers_of(study) == wanted
 
 
