@@ -44,15 +44,19 @@ def output_of(*command: str | Path, **variables: str) -> str:
 @functools.cache
 def found(*programs: str) -> str:
     """What is missing of the programs, as the reason of a skip; nothing where all are there or could be installed."""
-    missing = [program for program in programs if not shutil.which(program)]
+    missing, said = [program for program in programs if not shutil.which(program)], ""
     if missing and INSTALL and os.geteuid() == 0 and shutil.which("apt-get"):
-        if "apptainer" in missing and INSTALLER.is_file():
-            output_of("bash", INSTALLER)
-        if packages := [program for program in missing if program != "apptainer"]:
-            output_of("apt-get", "update", "-qq")
-            output_of("apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages)
+        try:
+            if "apptainer" in missing and INSTALLER.is_file():
+                output_of("bash", INSTALLER)
+            if packages := [program for program in missing if program != "apptainer"]:
+                apt = ("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=600")
+                output_of(*apt, "update")
+                output_of(*apt, "install", "-y", "--no-install-recommends", *packages)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            said = f" (installing it failed: {' '.join(str(error).split())[-300:]})"
         missing = [program for program in programs if not shutil.which(program)]
-    return ", ".join(missing)
+    return ", ".join(missing) + (said if missing else "")
 
 
 @pytest.fixture(scope="session")
