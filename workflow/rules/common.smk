@@ -74,6 +74,11 @@ def field_map_files(wildcards):
     return files_of(read_field_map(scan_row(wildcards)["fieldmap"]))
 
 
+def folds_unless_all(wildcards):
+    """Input function: the table of folds, which says whom a fold's cohort leaves out."""
+    return [] if wildcards.cohort == "all" else "results/folds/folds.tsv"
+
+
 def memory(mem_mb):
     """Resource: a number of MiB, or a function of the wildcards; more of it when a job is tried again."""
     return lambda wildcards, attempt: memory_of_attempt(mem_mb(wildcards) if callable(mem_mb) else mem_mb, attempt)

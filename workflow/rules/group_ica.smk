@@ -5,11 +5,6 @@ from restresponse.group_ica.layout import Layout, beside
 LAYOUT = Layout.of(BATCHES, config["group_ica"])
 
 
-def folds_unless_all(wildcards):
-    """Input function: the table of folds, which says whom a fold's cohort leaves out."""
-    return [] if wildcards.cohort == "all" else "results/folds/folds.tsv"
-
-
 rule group_ica_reduce:
     input:
         denoised="results/functional/denoised/{batch}",
