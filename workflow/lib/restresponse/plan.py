@@ -19,6 +19,7 @@ class Plan:
     cohorts : `all` and every fold: on whom a statistic may be fitted
     orders : numbers of components
     thresholds : p thresholds of the arms that select components, ascending
+    curve : those and the thresholds of `components.thresholds`, ascending: how many components each selects
     protocols, arms, models : the config's, by name; with `metrics.ladder` the rungs after the config's protocols
     """
 
@@ -26,6 +27,7 @@ class Plan:
     cohorts: list[str]
     orders: list[int]
     thresholds: list[float]
+    curve: list[float]
     protocols: Mapping[str, Mapping[str, Any]]
     arms: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, Mapping[str, Any]]
@@ -36,11 +38,13 @@ class Plan:
         classifier = config["classifier"]
         folds = fold_names(config["folds"]["n_folds"], config["folds"]["repeats"])
         arms, protocols = classifier["arms"], classifier["protocols"]
+        thresholds = {arm["p"] for arm in arms.values() if arm.get("select")}
         return cls(
             folds=folds,
             cohorts=["all", *folds],
             orders=[config["group_ica"]["n_components"]],
-            thresholds=sorted({arm["p"] for arm in arms.values() if arm.get("select")}),
+            thresholds=sorted(thresholds),
+            curve=sorted({*thresholds, *config["components"]["thresholds"]}),
             protocols=with_rungs(protocols) if config["metrics"]["ladder"] else protocols,
             arms=arms,
             models=classifier["models"],
