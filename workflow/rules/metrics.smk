@@ -1,7 +1,9 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
 from restresponse.classifier.protocols import config_row, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
-from restresponse.metrics.permutations import chunk_names, chunk_range, null_files, null_memory, permutation_files
+from restresponse.metrics.curve import curve_cases, curve_inputs
+from restresponse.metrics.permutations import chunk_names, chunk_range, null_files
+from restresponse.metrics.views import null_memory, permutation_files
 
 AUDITED = audited_files(
     [
@@ -10,6 +12,8 @@ AUDITED = audited_files(
         for order in ORDERS
     ]
 )
+
+CURVES = curve_cases(PLAN, list(BATCHES))
 
 
 rule metrics_predictions:
@@ -80,7 +84,7 @@ rule metrics_null:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w)),
+        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w.protocol)),
     params:
         row=lambda w: config_row(PLAN, w),
         cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
@@ -150,6 +154,72 @@ rule metrics_further:
         "../scripts/metrics_further.py"
 
 
+rule metrics_curve:
+    input:
+        curve_inputs(CURVES),
+    output:
+        "results/metrics/selection.tsv",
+    log:
+        "results/logs/metrics_curve.log",
+    benchmark:
+        "results/benchmarks/metrics_curve.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(max((null_memory(PLAN, len(PARTICIPANTS), case["key"][0]) for case in CURVES), default=1000)),
+    params:
+        settings={
+            "cases": CURVES,
+            "batches": BATCHES,
+            "protocols": PLAN.protocols,
+            "arms": PLAN.arms,
+            "models": PLAN.models,
+            "thresholds": PLAN.curve,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+        },
+        code=code_of("metrics.curve"),
+    script:
+        "../scripts/metrics_curve.py"
+
+
+rule metrics_group_maps:
+    input:
+        maps=expand("results/dual_regression/all/order-{{order}}/asc/{batch}", batch=BATCHES),
+        labels="results/folds/labels/all.tsv",
+        mask="results/quality/group_mask.nii.gz",
+        amplitudes="results/components/all/order-{order}/amplitudes.tsv",
+        variability="results/components/all/order-{order}/variability.tsv",
+    output:
+        image="results/metrics/group_maps/order-{order}/t.nii.gz",
+        p_image="results/metrics/group_maps/order-{order}/log10_p_maxt.nii.gz",
+        voxelwise="results/metrics/group_maps/order-{order}/voxelwise.tsv",
+        groups="results/metrics/group_maps/order-{order}/groups.tsv",
+        sidecar="results/metrics/group_maps/order-{order}/group_maps.json",
+    log:
+        "results/logs/metrics_group_maps/{order}.log",
+    benchmark:
+        "results/benchmarks/metrics_group_maps/{order}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(3000),
+    params:
+        batches=BATCHES,
+        settings={
+            "permutations": config["metrics"]["voxel_permutations"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "seed": config["seed"],
+        },
+        code=code_of("metrics.group_maps"),
+    script:
+        "../scripts/metrics_group_maps.py"
+
+
 rule metrics_audit:
     input:
         expand("results/{file}", file=AUDITED),
@@ -200,6 +270,7 @@ rule metrics_tables:
         reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
         networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
         fold_components=expand("results/group_ica/{fold}/order-{order}/components.npy", fold=FOLDS, order=ORDERS[0]),
+        fold_networks=expand("results/components/{fold}/order-{order}/matches.tsv", fold=FOLDS, order=ORDERS[0]),
     output:
         cohort_table="results/metrics/cohort_table.tsv",
         motion="results/metrics/motion.tsv",

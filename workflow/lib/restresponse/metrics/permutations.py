@@ -16,21 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.batches import files_of
-from restresponse.classifier.inner import seed_of
-from restresponse.classifier.kernel import MapProducts
-from restresponse.classifier.linear_fold import refitting
-from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
-from restresponse.classifier.protocols import (
-    arm_order,
-    kernel_memory,
-    refits,
-    reported_folds,
-)
-from restresponse.classifier.selection import Selector
+from restresponse.classifier.permuted import mean_fold_areas, rerun
 from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_table
+from restresponse.files import read_table, write_table
 from restresponse.metrics.scores import Sample, mean_fold_auc, pooled_values
+from restresponse.metrics.views import procedure_of, read_views
 
 if TYPE_CHECKING:
     import pandas
@@ -69,35 +59,6 @@ def chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
     """First permutation of a chunk and the one after its last; permutation 0 (the labels as they are) is in the first."""
     number = int(chunk.split("-")[1])
     return (number - 1) * CHUNK + (number > 1), min(number * CHUNK, n_permutations) + 1
-
-
-def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
-    """Input files of `metrics_null`: of each distinct cohort of the first repeat's folds, in their order."""
-    arm, order = plan.arms[wildcards.arm], arm_order(plan)
-    folds = reported_folds(plan, plan.folds[0])
-    cohorts = list(dict.fromkeys(plan.cohort(wildcards.protocol, fold) for fold in folds))
-    kernels = [f"results/classifier/kernels/{cohort}/order-{order}" for cohort in cohorts]
-    files: dict[str, Any] = {
-        "folds": "results/folds/folds.tsv",
-        "labels": "results/folds/labels/all.tsv",
-        **{name: [f"{kernel}/{name}.npy" for kernel in kernels] for name in ("gram", "sums")},
-        "records": [f"{kernel}/gram.json" for kernel in kernels],
-    }
-    if arm.get("select"):
-        for name in ("amplitudes", "matches"):
-            files[name] = [f"results/components/{cohort}/order-{order}/{name}.tsv" for cohort in cohorts]
-    if refits(arm):
-        files["components"] = [f"results/group_ica/{cohort}/order-{order}/components.npy" for cohort in cohorts]
-        files["all_maps"] = [
-            f"results/dual_regression/{cohort}/order-{order}/asc/{batch}" for cohort in cohorts for batch in batches
-        ]
-    return files
-
-
-def null_memory(plan: Plan, n_participants: int, wildcards: Any) -> int:
-    """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
-    cohorts = {plan.cohort(wildcards.protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
-    return 1000 + len(cohorts) * kernel_memory(n_participants, arm_order(plan), least=100)
 
 
 def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:
@@ -160,49 +121,27 @@ def write_null(
     """
     import pandas as pd
 
-    table, known = read_table(folds), read_table(labels)
-    distinct = list(dict.fromkeys(cohorts.values()))
-    facts = [read_json(record) for record in records]
-    names = facts[0]["participants"]
-    if any(fact["participants"] != names for fact in facts):
-        raise InputError(
-            "the kernels of the cohorts hold different participants; remove results/classifier/kernels, run again"
-        )
-    label_of = dict(zip(known["participant_id"], known["response"].astype(int), strict=True))
-    response = np.array([label_of.get(name, -1) for name in names])
-    position = {name: index for index, name in enumerate(names)}
-    tests = {fold: np.array(sorted(position[name] for name in members)) for fold, members in _members(table, cohorts)}
-    labelled = np.flatnonzero(response >= 0)
-
-    products, selectors = {}, {}
-    for index, cohort in enumerate(distinct):
-        restrict = None
-        if all_maps:
-            folders = all_maps[index * len(batches) : (index + 1) * len(batches)]
-            courses = list(files_of(folders, batches, "_timecourses.tsv", names).values())
-            restrict = refitting(components[index], courses, normalise)
-        products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
-        if amplitudes:
-            selectors[cohort] = Selector.read(amplitudes[index], matches[index], names, arm["p"], require_match)
-    views = {}
-    for fold, cohort in cohorts.items():
-        training = np.setdiff1d(labelled, tests[fold])
-        views[fold] = View(
-            products[cohort],
-            training,
-            tests[fold],
-            selectors.get(cohort),
-            labelled if protocol["selection"] == "all" else training,
-            seed_of(seed, fold, "inner"),
-        )
-    procedure = Procedure(
-        model["penalties"],
-        on_reported_folds=protocol["hyperparameters"] == "reported_folds",
-        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
-        n_inner_folds=n_inner_folds,
+    views, response, _ = read_views(
+        folds=folds,
+        labels=labels,
+        gram=gram,
+        sums=sums,
+        records=records,
+        batches=batches,
+        cohorts=cohorts,
+        protocol=protocol,
+        arm=arm,
+        seed=seed,
+        normalise=normalise,
+        require_match=require_match,
+        amplitudes=amplitudes,
+        matches=matches,
+        components=components,
+        all_maps=all_maps,
     )
+    procedure = procedure_of(protocol, arm, model, n_inner_folds)
     numbers = range(*permutations)
-    labellings = permuted_labels(response, list(tests.values()), seed, numbers)
+    labellings = permuted_labels(response, [view.test for view in views.values()], seed, numbers)
     mean, pooled = mean_fold_areas(views, labellings, rerun(views, labellings, procedure))
     columns = dict(zip(NULL_COLUMNS, (*key, list(numbers), mean, pooled), strict=True))
     write_table(null, pd.DataFrame(columns))
@@ -279,9 +218,3 @@ def _standardised(values: np.ndarray) -> np.ndarray:
     """Values over their spread, the observed one among them: exchangeable, and arms of another spread weigh the same."""
     spread = values.std()
     return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
-
-
-def _members(table: pandas.DataFrame, cohorts: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """Test participants of each fold of `cohorts`, in its order."""
-    tested = table.groupby("fold")["participant_id"].apply(list)
-    return [(fold, tested[fold]) for fold in cohorts]

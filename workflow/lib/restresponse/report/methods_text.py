@@ -89,6 +89,11 @@ def analysis_methods(
         f"{config['components']['threshold']:g}; amplitudes of responders and non-responders were compared by Welch's t "
         f"({_thresholds(selection)}) with false discovery rates and permutation p values of the largest |t|.",
     ]
+    if config["metrics"]["voxel_permutations"]:
+        text.append(
+            "For the report alone, maps of responders and non-responders were compared voxel by voxel by a two-sample t, p by "
+            f"{config['metrics']['voxel_permutations']:,} permutations of the labels against the largest |t| over voxels."
+        )
     text += _model_sentences(models, config)
     repeats, folds = config["folds"]["repeats"], config["folds"]["n_folds"]
     interval = (
