@@ -281,6 +281,16 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
             f"{ica['n_components']}; expected at least {2 * ica['n_components']}, and {4 * ica['n_components']} is well"
         )
 
+    method = config["dual_regression"]["method"]
+    refitted = [
+        name for name, arm in config["classifier"]["arms"].items() if arm.get("select") and arm["maps"] == "refit"
+    ]
+    if method != "dual_regression" and refitted:
+        yield (
+            f"dual_regression.method: found {method}, but {', '.join(refitted)} in classifier.arms refit the maps of the selected "
+            "components, which only dual regression can; expected maps: subset there, or method: dual_regression"
+        )
+
     components = config["components"]
     if components["template_labels"] and not components["template"]:
         yield "components.template_labels: found a file, but components.template is null; name the image that the labels are of"
