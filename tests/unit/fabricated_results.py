@@ -325,7 +325,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
                 inclusion=inclusion,
                 components=f"{group}.npy",
                 component_facts=f"{group}.json",
-                normalise=True,
+                normalise_time_courses=True,
                 folder=f"{folder}/asc/{batch}",
             )
         measured = f"results/components/{cohort}/order-{ORDER}"

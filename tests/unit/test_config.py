@@ -121,6 +121,7 @@ def test_entries_of_the_users_own_are_filled_by_their_kind(config, tmp_path):
         "input": "components",
         "select": True,
         "p": 0.01,
+        "order": None,
         "maps": "refit",
         "models": ["ridge"],
     }

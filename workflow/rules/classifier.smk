@@ -109,7 +109,7 @@ rule classifier_linear:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(kernel_memory(len(PARTICIPANTS), ORDERS[0], least=1500)),
+        mem_mb=memory(lambda w: kernel_memory(len(PARTICIPANTS), PLAN.order_of(w.arm), least=1500)),
     params:
         row=lambda w: config_row(PLAN, w),
         settings={

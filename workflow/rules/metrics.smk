@@ -5,9 +5,16 @@ from restresponse.metrics.permutations import chunk_names, chunk_range, null_fil
 
 AUDITED = audited_files(
     [
-        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {}, BATCHES)
+        Classification(
+            *key,
+            PLAN.protocols[key[0]],
+            PLAN.arms[key[1]],
+            PLAN.models[key[2]]["kind"],
+            PLAN.order_of(key[1]),
+            {},
+            BATCHES,
+        )
         for key in CLASSIFICATIONS
-        for order in ORDERS
     ]
 )
 
@@ -161,8 +168,8 @@ rule metrics_audit:
         "results/quality/inclusion.tsv",
         expand("results/classifier/baselines/{fold}/{file}", fold=FOLDS, file=("predictions.tsv", "model.json")),
         expand("results/classifier/connectivity/{batch}", batch=BATCHES),
-        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS),
-        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS),
+        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS[0]),
+        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS[0]),
     output:
         audit="results/metrics/audit.tsv",
         certificate="results/metrics/certificate.json",
@@ -224,3 +231,28 @@ rule metrics_tables:
         code=code_of("metrics.tables"),
     script:
         "../scripts/metrics_tables.py"
+
+
+rule metrics_orders:
+    input:
+        components=expand("results/group_ica/all/order-{order}/components.tsv", order=ORDERS),
+        matches=expand("results/components/all/order-{order}/matches.tsv", order=ORDERS),
+        metrics="results/metrics/metrics.tsv",
+    output:
+        "results/metrics/orders.tsv",
+    log:
+        "results/logs/metrics_orders.log",
+    benchmark:
+        "results/benchmarks/metrics_orders.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        settings={
+            "orders": ORDERS,
+            "arms": {name: PLAN.order_of(name) for name, arm in PLAN.arms.items() if arm["input"] == "components"},
+        },
+        code=code_of("metrics.orders"),
+    script:
+        "../scripts/metrics_orders.py"

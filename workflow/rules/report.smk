@@ -35,9 +35,14 @@ rule report_page:
         expand("results/quality/scans/{batch}", batch=BATCHES),
         ancient(["results/quality/index.html", *expand("results/quality/pages/{batch}", batch=BATCHES)]),  # linked, not read
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
-        expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
+        "results/metrics/orders.tsv" if len(ORDERS) > 1 else [],
         expand(
-            "results/components/all/order-{order}/labels-all/components.{ending}", order=ORDERS, ending=("tsv", "json")
+            "results/group_ica/all/order-{order}/components.{ending}", order=ORDERS[0], ending=("npy", "tsv", "json")
+        ),
+        expand(
+            "results/components/all/order-{order}/labels-all/components.{ending}",
+            order=ORDERS[0],
+            ending=("tsv", "json"),
         ),
         ["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
     output:

@@ -22,7 +22,6 @@ from restresponse.classifier.kernel import MapProducts
 from restresponse.classifier.linear_fold import refitting
 from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
 from restresponse.classifier.protocols import (
-    arm_order,
     kernel_memory,
     refits,
     reported_folds,
@@ -73,7 +72,7 @@ def chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
 
 def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
     """Input files of `metrics_null`: of each distinct cohort of the first repeat's folds, in their order."""
-    arm, order = plan.arms[wildcards.arm], arm_order(plan)
+    arm, order = plan.arms[wildcards.arm], plan.order_of(wildcards.arm)
     folds = reported_folds(plan, plan.folds[0])
     cohorts = list(dict.fromkeys(plan.cohort(wildcards.protocol, fold) for fold in folds))
     kernels = [f"results/classifier/kernels/{cohort}/order-{order}" for cohort in cohorts]
@@ -97,7 +96,7 @@ def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dic
 def null_memory(plan: Plan, n_participants: int, wildcards: Any) -> int:
     """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
     cohorts = {plan.cohort(wildcards.protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
-    return 1000 + len(cohorts) * kernel_memory(n_participants, arm_order(plan), least=100)
+    return 1000 + len(cohorts) * kernel_memory(n_participants, plan.order_of(wildcards.arm), least=100)
 
 
 def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from restresponse.batches import files_of
 from restresponse.classifier.ladder import leak_of
 from restresponse.files import digest_of, read_array, read_json, read_table, write_text
+from restresponse.group_ica.layout import orders_of
 from restresponse.identifiers import Identifiers
 from restresponse.metrics.certificate import quoted
 from restresponse.metrics.collect import BASELINE
@@ -24,7 +25,7 @@ from restresponse.report.group_motion import motion_rows, motion_sentences, moti
 from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.published import differences_from_paper, paper_rows
-from restresponse.report.scores import METRICS, headline_rows, metric_rows
+from restresponse.report.scores import METRICS, headline_rows, metric_rows, order_rows
 from restresponse.report.summary import span, verdict
 from restresponse.report.tuning import tuning_rows
 
@@ -111,6 +112,7 @@ def content(run: Run) -> dict[str, Any]:
         "quality": quality(run),
         "folds": folds(run, predictions),
         "components": components(run),
+        "orders": order_rows(run.table("metrics/orders.tsv")) if len(orders_of(run.config["group_ica"])) > 1 else [],
         "protocols": [{"name": name, **row} for name, row in protocols.items()],
         "training": training_rows(models),
         "tuning": tuning_rows(models),
