@@ -334,6 +334,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
             component_facts=f"{group}.json",
             mask=mask,
             maps=files_of(folders, batches, "_maps.npy"),
+            residuals=files_of(folders, batches, "_residual.npy"),
             time_courses=files_of(folders, batches, "_timecourses.tsv"),
             threshold=2,
             match_threshold=0.0,
@@ -342,6 +343,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
             amplitudes=f"{measured}/amplitudes.tsv",
             variability=f"{measured}/variability.tsv",
             matches=f"{measured}/matches.tsv",
+            networks=f"{measured}/networks.tsv",
             sidecar=f"{measured}/measures.json",
         )
         pairs = {(plan.cohort(*key), plan.selection_labels(*key)) for key in product(plan.protocols, plan.folds)}
@@ -376,8 +378,9 @@ def _select(plan: Plan, batches: dict[str, list[str]], cohort: str, labels: str)
         matches=f"{measured}/matches.tsv",
         measures_facts=f"{measured}/measures.json",
         labels=f"results/folds/labels/{labels}.tsv",
-        thresholds=plan.thresholds,
+        thresholds=plan.curve,
         require_match=False,
+        normalise=True,
         seed=1,
         table=f"{measured}/labels-{labels}/components.tsv",
         sidecar=f"{measured}/labels-{labels}/components.json",
