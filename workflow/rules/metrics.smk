@@ -1,8 +1,9 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
-from restresponse.classifier.protocols import config_row, reported_folds
+from restresponse.classifier.protocols import config_row, measured_models, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
 from restresponse.metrics.permutations import chunk_names, chunk_range, null_files, null_memory, permutation_files
 
+MEASURED = FOLDS if config["metrics"]["continuous"] and measured_models(PLAN) else []  # folds that predict the change
 AUDITED = audited_files(
     [
         Classification(
@@ -126,6 +127,39 @@ rule metrics_permutations:
         "../scripts/metrics_permutations.py"
 
 
+rule metrics_measured:
+    input:
+        folds="results/folds/folds.tsv",
+        outcomes="results/folds/outcomes/all.tsv",
+        predictions=expand("results/classifier/measured/{fold}/predictions.tsv", fold=MEASURED),
+        permuted=expand("results/classifier/measured/{fold}/permuted.npy", fold=MEASURED),
+    output:
+        scores="results/metrics/change.tsv",
+        sweep="results/metrics/thresholds.tsv",
+        pairs="results/metrics/change_predictions.tsv",
+    log:
+        "results/logs/metrics_measured.log",
+    benchmark:
+        "results/benchmarks/metrics_measured.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        folds=MEASURED,
+        settings={
+            "models": measured_models(PLAN) if MEASURED else [],
+            "thresholds": config["metrics"]["thresholds"],
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+            "n_permutations": config["metrics"]["permutations"],
+            "seed": config["seed"],
+        },
+        code=code_of("metrics.measured"),
+    script:
+        "../scripts/metrics_measured.py"
+
+
 rule metrics_further:
     input:
         predictions="results/metrics/predictions.tsv",
@@ -167,6 +201,9 @@ rule metrics_audit:
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
         expand("results/classifier/baselines/{fold}/{file}", fold=FOLDS, file=("predictions.tsv", "model.json")),
+        expand("results/classifier/measured/{fold}/{file}", fold=MEASURED, file=("predictions.tsv", "model.json")),
+        expand("results/folds/outcomes/{labels}.tsv", labels=COHORTS),
+        expand("results/classifier/kernels/{fold}/order-{order}/gram.json", fold=MEASURED, order=ORDERS),
         expand("results/classifier/connectivity/{batch}", batch=BATCHES),
         expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS[0]),
         expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS[0]),
@@ -191,6 +228,7 @@ rule metrics_audit:
             "batches": BATCHES,
             "group_ica": {key: config["group_ica"][key] for key in ("exact_limit", "passes")},
             "baselines": FOLDS,
+            "measured": MEASURED,
         },
         code=code_of("metrics.audit"),
     script:

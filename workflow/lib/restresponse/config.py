@@ -261,6 +261,7 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
         if set("{}<>") & set(config[section][key] or ""):
             yield f"{section}.{key}: found {config[section][key]!r}; Snakemake fills in what stands in {{}} and <>: rename the folder or file without them"
     yield from _nested_folders(config, working_directory)
+    yield from _fold_contradictions(config)
     yield from _outcome_contradictions(config)
     yield from refusals(config["metrics"]["baselines"], config["dataset"]["outcome"])
     yield from unnamed(config)
@@ -328,6 +329,12 @@ def _nested(key: str, folder: str, working_directory: Path) -> Iterator[str]:
             f"dataset.{key}: the BIDS dataset ({bids}) lies inside the results folder ({results}), which the workflow writes and you may delete; "
             f"move the dataset, e.g. to {working_directory.resolve() / 'data' / bids.name}"
         )
+
+
+def _fold_contradictions(config: dict[str, Any]) -> Iterator[str]:
+    repeats, seeds = config["folds"]["repeats"], config["folds"]["seeds"]
+    if repeats % seeds:
+        yield f"folds: {repeats} repeats cannot be {seeds} of each split; expected repeats to be a multiple of seeds: set folds.repeats to {-(-repeats // seeds) * seeds}"
 
 
 def _outcome_contradictions(config: dict[str, Any]) -> Iterator[str]:

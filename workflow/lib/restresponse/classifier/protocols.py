@@ -178,6 +178,32 @@ def linear_views(plan: Plan, wildcards: Any) -> dict[str, str]:
     return {fold: plan.cohort(wildcards.protocol, fold) for fold in linear_folds(plan, wildcards)}
 
 
+def measured_models(plan: Plan) -> list[tuple[str, str]]:
+    """(arm, model) of the linear models on maps, which predict the change of pain itself too; none without `clean`."""
+    return [
+        (arm, model)
+        for arm, settings in plan.arms.items()
+        for model in settings["models"]
+        if CLEAN in plan.protocols and settings["input"] == "components" and plan.models[model]["kind"] == "linear"
+    ]
+
+
+def measured_files(plan: Plan, batches: Sequence[str], fold: str) -> dict[str, Any]:
+    """Input files of `classifier_measured`: of the fold's own cohort, and the outcomes of its training participants."""
+    order = arm_order(plan)
+    kernel = f"results/classifier/kernels/{fold}/order-{order}"
+    used = [plan.arms[arm] for arm, _ in measured_models(plan)]
+    return {
+        "folds": "results/folds/folds.tsv",
+        "labels": f"results/folds/outcomes/{fold}.tsv",
+        "gram": [f"{kernel}/gram.npy"],
+        "sums": [f"{kernel}/sums.npy"],
+        "records": [f"{kernel}/gram.json"],
+        **(_selection_files(fold, order) if any(map(selects, used)) else {"amplitudes": [], "matches": []}),
+        **(_refit_files(fold, order, batches) if any(map(refits, used)) else {"components": [], "all_maps": []}),
+    }
+
+
 def _inherited_files(plan: Plan, wildcards: Any) -> list[str]:
     """The sidecar of the model whose hyper-parameters an arm of volumes takes over, where the protocol says so."""
     protocol, model = plan.protocols[wildcards.protocol], plan.models[wildcards.model]
