@@ -179,18 +179,19 @@ def linear_views(plan: Plan, wildcards: Any) -> dict[str, str]:
 
 
 def measured_models(plan: Plan) -> list[tuple[str, str]]:
-    """(arm, model) of the linear models on maps, which predict the change of pain itself too; none without `clean`."""
+    """(arm, model) of the linear models on the study's maps, which predict the change of pain itself too; none without `clean`."""
     return [
         (arm, model)
         for arm, settings in plan.arms.items()
         for model in settings["models"]
         if CLEAN in plan.protocols and settings["input"] == "components" and plan.models[model]["kind"] == "linear"
+        if plan.order_of(arm) == plan.orders[0]
     ]
 
 
 def measured_files(plan: Plan, batches: Sequence[str], fold: str) -> dict[str, Any]:
     """Input files of `classifier_measured`: of the fold's own cohort, and the outcomes of its training participants."""
-    order = arm_order(plan)
+    order = plan.orders[0]
     kernel = f"results/classifier/kernels/{fold}/order-{order}"
     used = [plan.arms[arm] for arm, _ in measured_models(plan)]
     return {
