@@ -72,6 +72,7 @@ class Cohort:
     courses: np.ndarray  # (n, N_SCANS, K)
     components: np.ndarray  # (K, V)
     names: list[str] = field(default_factory=list)
+    change: np.ndarray | None = None  # (n,) percent fall of pain, NaN where it is not known
 
     @classmethod
     def of(cls, n_responders: int = 6, n_others: int = 6, effect: float = 0.0, seed: int = 1) -> Cohort:
@@ -140,6 +141,9 @@ class Cohort:
             kept = self.training(labels)
             table = pd.DataFrame({"participant_id": np.array(self.names)[kept], "response": self.response[kept]})
             write_table(root / f"folds/labels/{labels}.tsv", table)
+            if self.change is not None:
+                measured = table.assign(pain_change=self.change[kept]).dropna()
+                write_table(root / f"folds/outcomes/{labels}.tsv", measured)
             self._write_cohort(root, labels, names)
 
     def _write_cohort(self, root: Path, cohort: str, names: list[str]) -> None:

@@ -12,8 +12,7 @@ from restresponse.classifier.linear_fold import fit_fold
 from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
 from restresponse.classifier.selection import Selector
 from restresponse.files import read_table
-from restresponse.metrics.permutations import permuted_labels, write_null
-from restresponse.metrics.views import permutation_files
+from restresponse.metrics.permutations import permutation_files, permuted_labels, write_null
 from restresponse.plan import Plan
 
 PENALTIES = [0.01, 0.1, 1, 10]

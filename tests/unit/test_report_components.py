@@ -35,7 +35,7 @@ def run(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = tree.config | {"report": {"title": "A study", "identifiers": False}}
     scans = {batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()}
-    return ComponentsRun(Path("results"), ORDER, config, tree.batches, scans)
+    return ComponentsRun(Path("results"), ORDER, config, tree.batches, scans, ["asc", "ssc", "rsp"])
 
 
 def pixels(slices: pictures.Slices) -> np.ndarray:

@@ -1,15 +1,22 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
-from restresponse.classifier.protocols import config_row, reported_folds
+from restresponse.classifier.protocols import config_row, measured_models, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
 from restresponse.metrics.curve import curve_cases, curve_inputs
-from restresponse.metrics.permutations import chunk_names, chunk_range, null_files
-from restresponse.metrics.views import null_memory, permutation_files
+from restresponse.metrics.permutations import chunk_names, chunk_range, null_files, null_memory, permutation_files
 
+MEASURED = FOLDS if config["metrics"]["continuous"] and measured_models(PLAN) else []  # folds that predict the change
 AUDITED = audited_files(
     [
-        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {}, BATCHES)
+        Classification(
+            *key,
+            PLAN.protocols[key[0]],
+            PLAN.arms[key[1]],
+            PLAN.models[key[2]]["kind"],
+            PLAN.order_of(key[1]),
+            {},
+            BATCHES,
+        )
         for key in CLASSIFICATIONS
-        for order in ORDERS
     ]
 )
 
@@ -84,7 +91,7 @@ rule metrics_null:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w.protocol)),
+        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w.protocol, w.arm)),
     params:
         row=lambda w: config_row(PLAN, w),
         cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
@@ -121,6 +128,39 @@ rule metrics_permutations:
         code=code_of("metrics.permutations"),
     script:
         "../scripts/metrics_permutations.py"
+
+
+rule metrics_measured:
+    input:
+        folds="results/folds/folds.tsv",
+        outcomes="results/folds/outcomes/all.tsv",
+        predictions=expand("results/classifier/measured/{fold}/predictions.tsv", fold=MEASURED),
+        permuted=expand("results/classifier/measured/{fold}/permuted.npy", fold=MEASURED),
+    output:
+        scores="results/metrics/change.tsv",
+        sweep="results/metrics/thresholds.tsv",
+        pairs="results/metrics/change_predictions.tsv",
+    log:
+        "results/logs/metrics_measured.log",
+    benchmark:
+        "results/benchmarks/metrics_measured.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        folds=MEASURED,
+        settings={
+            "models": measured_models(PLAN) if MEASURED else [],
+            "thresholds": config["metrics"]["thresholds"],
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+            "n_permutations": config["metrics"]["permutations"],
+            "seed": config["seed"],
+        },
+        code=code_of("metrics.measured"),
+    script:
+        "../scripts/metrics_measured.py"
 
 
 rule metrics_further:
@@ -166,7 +206,7 @@ rule metrics_curve:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(max((null_memory(PLAN, len(PARTICIPANTS), case["key"][0]) for case in CURVES), default=1000)),
+        mem_mb=memory(max((null_memory(PLAN, len(PARTICIPANTS), *case["key"][:2]) for case in CURVES), default=1000)),
     params:
         settings={
             "cases": CURVES,
@@ -230,9 +270,12 @@ rule metrics_audit:
         "results/folds/folds.tsv",
         "results/quality/inclusion.tsv",
         expand("results/classifier/baselines/{fold}/{file}", fold=FOLDS, file=("predictions.tsv", "model.json")),
+        expand("results/classifier/measured/{fold}/{file}", fold=MEASURED, file=("predictions.tsv", "model.json")),
+        expand("results/folds/outcomes/{labels}.tsv", labels=COHORTS),
+        expand("results/classifier/kernels/{fold}/order-{order}/gram.json", fold=MEASURED, order=ORDERS),
         expand("results/classifier/connectivity/{batch}", batch=BATCHES),
-        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS),
-        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS),
+        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS[0]),
+        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS[0]),
     output:
         audit="results/metrics/audit.tsv",
         certificate="results/metrics/certificate.json",
@@ -254,6 +297,7 @@ rule metrics_audit:
             "batches": BATCHES,
             "group_ica": {key: config["group_ica"][key] for key in ("exact_limit", "passes")},
             "baselines": FOLDS,
+            "measured": MEASURED,
         },
         code=code_of("metrics.audit"),
     script:
@@ -295,3 +339,28 @@ rule metrics_tables:
         code=code_of("metrics.tables"),
     script:
         "../scripts/metrics_tables.py"
+
+
+rule metrics_orders:
+    input:
+        components=expand("results/group_ica/all/order-{order}/components.tsv", order=ORDERS),
+        matches=expand("results/components/all/order-{order}/matches.tsv", order=ORDERS),
+        metrics="results/metrics/metrics.tsv",
+    output:
+        "results/metrics/orders.tsv",
+    log:
+        "results/logs/metrics_orders.log",
+    benchmark:
+        "results/benchmarks/metrics_orders.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        settings={
+            "orders": ORDERS,
+            "arms": {name: PLAN.order_of(name) for name, arm in PLAN.arms.items() if arm["input"] == "components"},
+        },
+        code=code_of("metrics.orders"),
+    script:
+        "../scripts/metrics_orders.py"

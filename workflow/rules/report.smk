@@ -36,6 +36,7 @@ rule report_components:
             "config": config,
             "batches": BATCHES,
             "scan_batches": SCAN_BATCHES,
+            "arms": [arm for arm in PLAN.arms if PLAN.order_of(arm) == int(w.order)],
             "stable": int(w.order) == ORDERS[0],
         },
         code=code_of("report.components_page"),
@@ -65,6 +66,9 @@ rule report_page:
                 "decision_curve",
                 "variance",
                 "power",
+                "change",
+                "change_predictions",
+                "thresholds",
             ),
         ),
         "results/metrics/certificate.json",
@@ -79,9 +83,14 @@ rule report_page:
         ancient(["results/quality/index.html", *expand("results/quality/pages/{batch}", batch=BATCHES)]),  # linked, not read
         ancient(expand("results/report/components_order-{order}.html", order=ORDERS)),  # linked, not read
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
-        expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
+        "results/metrics/orders.tsv" if len(ORDERS) > 1 else [],
         expand(
-            "results/components/all/order-{order}/labels-all/components.{ending}", order=ORDERS, ending=("tsv", "json")
+            "results/group_ica/all/order-{order}/components.{ending}", order=ORDERS[0], ending=("npy", "tsv", "json")
+        ),
+        expand(
+            "results/components/all/order-{order}/labels-all/components.{ending}",
+            order=ORDERS[0],
+            ending=("tsv", "json"),
         ),
         ["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
     output:

@@ -49,10 +49,14 @@ def finite_series(path: str | Path, mask: np.ndarray) -> tuple[np.ndarray, np.nd
             f"{path} has shape {image.shape}; expected {mask.shape} and time: it was made on another grid, "
             "remove it and run again"
         )
-    data = np.ascontiguousarray(series[mask].T)
+    # A volume at a time, in the order of the mask: a voxel's series lies scattered over the file.
+    places = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
+    data = series.reshape(-1, series.shape[3], order="F").T.take(places, axis=1)
     # The sum over time is finite only where every value is, and needs no array of the data's size.
     faulty = ~np.isfinite(data.sum(axis=0, dtype=np.float64))
-    return np.nan_to_num(data, copy=False, nan=0.0, posinf=0.0, neginf=0.0), faulty
+    if faulty.any():
+        data[:, faulty] = np.nan_to_num(data[:, faulty], nan=0.0, posinf=0.0, neginf=0.0)
+    return data, faulty
 
 
 def included_scans(inclusion: str | Path, scans: Mapping[str, str | Path] | Sequence[str]) -> list[str]:

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restresponse.classifier.architectures import Convolution, Dense, Dropout, Pooling, feature_shape, layers_of
+from restresponse.classifier.architectures import (
+    Average,
+    Convolution,
+    Dropout,
+    Layer,
+    Pooling,
+    Residual,
+    feature_shape,
+    layers_of,
+)
 from restresponse.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,25 +85,55 @@ def build(preset: str, shape: Sequence[int], *, dropout: float, outputs: int = 1
             f"a volume of {' x '.join(map(str, shape[:3]))} voxels is too small for the network preset {preset}; "
             "expected a finer grid: lower classifier.voxel_size"
         )
-    model = keras.Sequential([keras.Input(tuple(shape))], name=preset)
-    flat = False
+    start = found = keras.Input(tuple(shape))
     for layer in layers_of(preset):
-        if isinstance(layer, Convolution):
-            model.add(layers.Conv3D(layer.filters, layer.edge, strides=layer.stride, padding="valid"))
-            if layer.normalised:
-                model.add(layers.BatchNormalization(momentum=_MOMENTUM))
-            model.add(layers.LeakyReLU(negative_slope=0.1))
-        elif isinstance(layer, Pooling):
-            model.add(layers.MaxPooling3D(layer.edge))
-        elif isinstance(layer, Dropout):
-            model.add(layers.Dropout(dropout if layer.rate is None else layer.rate))
-        elif isinstance(layer, Dense):
-            if not flat:
-                model.add(layers.Flatten())
-                flat = True
-            model.add(layers.Dense(layer.units, activation="relu"))
-    model.add(layers.Dense(outputs, activation="sigmoid" if outputs == 1 else "softmax"))
-    return model
+        found = _with_layer(found, layer, dropout)
+    if len(found.shape) > 2:
+        found = layers.Flatten()(found)
+    found = layers.Dense(outputs, activation="sigmoid" if outputs == 1 else "softmax")(found)
+    return keras.Model(start, found, name=preset)
+
+
+def _with_layer(given: keras.KerasTensor, layer: Layer, dropout: float) -> keras.KerasTensor:
+    """What comes of `given` after one row of a table of layers."""
+    from keras import layers
+
+    if isinstance(layer, Convolution):
+        found = _convolved(given, layer.filters, layer.edge, layer.stride, layer.padded, layer.bias, layer.normalised)
+        return layers.LeakyReLU(negative_slope=layer.slope)(found) if layer.slope else layers.ReLU()(found)
+    if isinstance(layer, Residual):
+        found = layers.ReLU()(_convolved(given, layer.filters, 3, layer.stride))
+        found = _convolved(found, layer.filters, 3)
+        if layer.stride > 1 or given.shape[-1] != layer.filters:
+            given = _convolved(given, layer.filters, 1, layer.stride)
+        return layers.ReLU()(layers.Add()([found, given]))
+    if isinstance(layer, Pooling):
+        padding = "same" if layer.padded else "valid"
+        return layers.MaxPooling3D(layer.edge, layer.stride or layer.edge, padding=padding)(given)
+    if isinstance(layer, Average):
+        return layers.GlobalAveragePooling3D()(given)
+    if isinstance(layer, Dropout):
+        return layers.Dropout(dropout if layer.rate is None else layer.rate)(given)
+    if len(given.shape) > 2:
+        given = layers.Flatten()(given)
+    return layers.Dense(layer.units, activation="relu")(given)
+
+
+def _convolved(
+    given: keras.KerasTensor,
+    filters: int,
+    edge: int,
+    stride: int = 1,
+    padded: bool = True,
+    bias: bool = False,
+    normalised: bool = True,
+) -> keras.KerasTensor:
+    """A convolution, and its batch normalisation where it has one."""
+    from keras import layers
+
+    padding = "same" if padded else "valid"
+    found = layers.Conv3D(filters, edge, strides=stride, padding=padding, use_bias=bias)(given)
+    return layers.BatchNormalization(momentum=_MOMENTUM)(found) if normalised else found
 
 
 def compiled(settings: Mapping[str, Any], shape: Sequence[int], seed: int) -> keras.Model:

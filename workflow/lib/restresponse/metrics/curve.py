@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restresponse.classifier.ladder import leak_of
 from restresponse.classifier.permuted import Procedure, View, rerun
 from restresponse.classifier.protocols import reported_folds
 from restresponse.components.selection import group_test, select
 from restresponse.files import write_table
 from restresponse.metrics.intervals import mean_auc_interval, participant_weights
+from restresponse.metrics.permutations import permutation_files, procedure_of, read_views
 from restresponse.metrics.scores import Sample, mean_fold_auc
-from restresponse.metrics.views import permutation_files, procedure_of, read_views
 
 if TYPE_CHECKING:
     from restresponse.plan import Plan
@@ -40,6 +41,8 @@ def curve_cases(plan: Plan, batches: Sequence[str]) -> list[dict[str, Any]]:
     cases = []
     for protocol, arm, model in dict.fromkeys(key[:3] for key in plan.classifications):
         settings = plan.models[model]
+        if leak_of(protocol) is not None:  # the ladder has a figure of its own
+            continue
         if settings["kind"] != "linear" or settings.get("search") or not plan.arms[arm].get("select"):
             continue
         names = SimpleNamespace(protocol=protocol, arm=arm, model=model)
@@ -99,7 +102,7 @@ def write_curve(
         scored: dict[float, list[tuple[np.ndarray, np.ndarray]]] = {p: [] for p in thresholds}
         counts: dict[float, list[tuple[int, bool, float]]] = {p: [] for p in thresholds}
         for repeat in case["repeats"]:
-            views, response, _ = read_views(
+            views, response = read_views(
                 **repeat["files"],
                 batches=batches,
                 cohorts=repeat["cohorts"],

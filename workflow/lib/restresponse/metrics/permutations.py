@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.classifier.permuted import mean_fold_areas, rerun
+from restresponse.classifier.inner import seed_of
+from restresponse.classifier.kernel_files import KernelFiles
+from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
+from restresponse.classifier.protocols import (
+    kernel_memory,
+    refits,
+    reported_folds,
+)
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
 from restresponse.metrics.scores import Sample, mean_fold_auc, pooled_values
-from restresponse.metrics.views import procedure_of, read_views
 
 if TYPE_CHECKING:
     import pandas
@@ -61,6 +67,35 @@ def chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
     return (number - 1) * CHUNK + (number > 1), min(number * CHUNK, n_permutations) + 1
 
 
+def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any, first: str | None = None) -> dict[str, Any]:
+    """Input files of `metrics_null`: of each distinct cohort of the folds of `first`'s repeat (None: of the first), in their order."""
+    arm, order = plan.arms[wildcards.arm], plan.order_of(wildcards.arm)
+    folds = reported_folds(plan, first or plan.folds[0])
+    cohorts = list(dict.fromkeys(plan.cohort(wildcards.protocol, fold) for fold in folds))
+    kernels = [f"results/classifier/kernels/{cohort}/order-{order}" for cohort in cohorts]
+    files: dict[str, Any] = {
+        "folds": "results/folds/folds.tsv",
+        "labels": "results/folds/labels/all.tsv",
+        **{name: [f"{kernel}/{name}.npy" for kernel in kernels] for name in ("gram", "sums")},
+        "records": [f"{kernel}/gram.json" for kernel in kernels],
+    }
+    if arm.get("select"):
+        for name in ("amplitudes", "matches"):
+            files[name] = [f"results/components/{cohort}/order-{order}/{name}.tsv" for cohort in cohorts]
+    if refits(arm):
+        files["components"] = [f"results/group_ica/{cohort}/order-{order}/components.npy" for cohort in cohorts]
+        files["all_maps"] = [
+            f"results/dual_regression/{cohort}/order-{order}/asc/{batch}" for cohort in cohorts for batch in batches
+        ]
+    return files
+
+
+def null_memory(plan: Plan, n_participants: int, protocol: str, arm: str) -> int:
+    """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
+    cohorts = {plan.cohort(protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
+    return 1000 + len(cohorts) * kernel_memory(n_participants, plan.order_of(arm), least=100)
+
+
 def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:
     """Labels permuted within each fold's test participants; each permutation has a seed of its own, number 0 is none.
 
@@ -84,13 +119,65 @@ def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int
     return found
 
 
+def read_views(
+    *,
+    folds: str | Path,
+    labels: str | Path,
+    batches: Mapping[str, Sequence[str]],
+    cohorts: Mapping[str, str],
+    protocol: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    seed: int,
+    normalise: bool,
+    require_match: bool,
+    **files: Sequence[str | Path],
+) -> tuple[dict[str, View], np.ndarray]:
+    """Each fold of `cohorts` as a protocol lets an arm's linear model see it, and the labels, -1 where there is none.
+
+    The parameters are those of `write_null`.
+    """
+    table, known = read_table(folds), read_table(labels)
+    kernels = KernelFiles(**files).read(
+        list(dict.fromkeys(cohorts.values())),
+        batches,
+        p=arm.get("p"),
+        normalise=normalise,
+        require_match=require_match,
+    )
+    label_of = dict(zip(known["participant_id"], known["response"].astype(int), strict=True))
+    response = np.array([label_of.get(name, -1) for name in kernels.names])
+    tests = {fold: np.sort(kernels.at(members)) for fold, members in _members(table, cohorts)}
+    labelled = np.flatnonzero(response >= 0)
+    views = {}
+    for fold, cohort in cohorts.items():
+        training = np.setdiff1d(labelled, tests[fold])
+        views[fold] = View(
+            kernels.products[cohort],
+            training,
+            tests[fold],
+            kernels.selectors.get(cohort),
+            labelled if protocol["selection"] == "all" else training,
+            seed_of(seed, fold, "inner"),
+        )
+    return views, response
+
+
+def procedure_of(
+    protocol: Mapping[str, Any], arm: Mapping[str, Any], model: Mapping[str, Any], n_inner_folds: int
+) -> Procedure:
+    """How a protocol makes an arm's linear model."""
+    return Procedure(
+        model["penalties"],
+        on_reported_folds=protocol["hyperparameters"] == "reported_folds",
+        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
+        n_inner_folds=n_inner_folds,
+    )
+
+
 def write_null(
     *,
     folds: str | Path,
     labels: str | Path,
-    gram: Sequence[str | Path],
-    sums: Sequence[str | Path],
-    records: Sequence[str | Path],
     batches: Mapping[str, Sequence[str]],
     cohorts: Mapping[str, str],
     key: Sequence[str],
@@ -103,30 +190,23 @@ def write_null(
     normalise: bool,
     require_match: bool,
     null: str | Path,
-    amplitudes: Sequence[str | Path] = (),
-    matches: Sequence[str | Path] = (),
-    components: Sequence[str | Path] = (),
-    all_maps: Sequence[str | Path] = (),
+    **files: Sequence[str | Path],
 ) -> None:
     """Write mean of fold AUCs and pooled AUC of a range of permutations, columns `NULL_COLUMNS`.
 
     Parameters
     ----------
-    gram, sums, records, amplitudes, matches, components : one path for each distinct cohort of `cohorts`, in order
-    all_maps : folders of the maps on all components, one for each of `batches` within each cohort, or none
     cohorts : the cohort of each fold of the first repeat
     key : names of protocol, arm and model
     protocol, arm, model : rows of the config
     permutations : the first number and the one after the last
+    files : those of `KernelFiles`, for each distinct cohort of `cohorts`, in order
     """
     import pandas as pd
 
-    views, response, _ = read_views(
+    views, response = read_views(
         folds=folds,
         labels=labels,
-        gram=gram,
-        sums=sums,
-        records=records,
         batches=batches,
         cohorts=cohorts,
         protocol=protocol,
@@ -134,10 +214,7 @@ def write_null(
         seed=seed,
         normalise=normalise,
         require_match=require_match,
-        amplitudes=amplitudes,
-        matches=matches,
-        components=components,
-        all_maps=all_maps,
+        **files,
     )
     procedure = procedure_of(protocol, arm, model, n_inner_folds)
     numbers = range(*permutations)
@@ -191,7 +268,7 @@ def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence
         groups = {key: rows.sort_values("permutation") for key, rows in part.groupby(["arm", "model"], sort=False)}
         for scope in ("mean", "pooled"):
             values = {key: group[scope].to_numpy(np.float64) for key, group in groups.items()}
-            largest = np.max([_standardised(value) for value in values.values()], axis=0)
+            largest = np.max([standardised(value) for value in values.values()], axis=0)
             for (arm, model), value in values.items():
                 sample = Sample.of(own[protocol, arm, model])
                 auc = mean_fold_auc(sample) if scope == "mean" else pooled_values(sample)["auc"]
@@ -204,7 +281,7 @@ def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence
                 low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
                 spread = float(drawn.std(ddof=1)) if len(drawn) > 1 else np.nan
                 centre, error = float(drawn.mean()), spread / np.sqrt(len(drawn))
-                p, p_maxt = exceedance(value[0], drawn), exceedance(_standardised(value)[0], largest[1:])
+                p, p_maxt = exceedance(value[0], drawn), exceedance(standardised(value)[0], largest[1:])
                 rows.append((protocol, arm, model, scope, auc, centre, error, spread, low, high, p, p_maxt, len(drawn)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -214,7 +291,13 @@ def exceedance(value: float, drawn: np.ndarray) -> float:
     return float((1 + (drawn >= value - 1e-9).sum()) / (1 + len(drawn)))
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
+def standardised(values: np.ndarray) -> np.ndarray:
     """Values over their spread, the observed one among them: exchangeable, and arms of another spread weigh the same."""
     spread = values.std()
     return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
+
+
+def _members(table: pandas.DataFrame, cohorts: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Test participants of each fold of `cohorts`, in its order."""
+    tested = table.groupby("fold")["participant_id"].apply(list)
+    return [(fold, tested[fold]) for fold in cohorts]

@@ -38,6 +38,7 @@ class ComponentsRun:
 
     Attributes
     ----------
+    arms : of this order, whose rows of the curve are shown
     stable : whether the table of stability over folds is of this order
     """
 
@@ -46,6 +47,7 @@ class ComponentsRun:
     config: Mapping[str, Any]
     batches: Mapping[str, Sequence[str]]
     scan_batches: Mapping[str, Sequence[str]]
+    arms: Sequence[str]
     stable: bool = True
 
     @property
@@ -103,6 +105,7 @@ def components_content(run: ComponentsRun) -> dict[str, Any]:
     for p in thresholds:
         table[f"selected_p-{p}"] = table[f"selected_p-{p}"].astype(str).str.lower() == "true"
     permutations = group_facts["parameters"]["permutations"]
+    curve = run.table(run.results / "metrics/selection.tsv")
     return {
         "title": run.config["report"]["title"],
         "order": run.order,
@@ -113,7 +116,7 @@ def components_content(run: ComponentsRun) -> dict[str, Any]:
         "folds": folds,
         "permutations": permutations,
         "normalise": run.config["dual_regression"]["normalise_time_courses"],
-        "curve": curve_rows(run.table(run.results / "metrics/selection.tsv"), table, thresholds, facts),
+        "curve": curve_rows(curve[curve["arm"].isin(run.arms)], table, thresholds, facts),
         "bar": pictures.colour_bar(),
         "colours": {"responder": pictures.RESPONDER, "other": pictures.OTHER},
         "least": pictures.LEAST,

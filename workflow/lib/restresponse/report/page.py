@@ -13,19 +13,20 @@ import numpy as np
 from restresponse.batches import files_of
 from restresponse.classifier.ladder import leak_of
 from restresponse.files import digest_of, read_array, read_json, read_table, write_text
+from restresponse.group_ica.layout import orders_of
 from restresponse.identifiers import Identifiers
 from restresponse.metrics.certificate import quoted
 from restresponse.metrics.collect import BASELINE
 from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
 from restresponse.plan import Plan
 from restresponse.provenance import versions
-from restresponse.report import figures, trust, trust_figures
+from restresponse.report import figures, measured, trust, trust_figures
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
 from restresponse.report.numbers import number, p_value
 from restresponse.report.published import differences_from_paper, paper_rows
-from restresponse.report.scores import METRICS, headline_rows, metric_rows
+from restresponse.report.scores import METRICS, headline_rows, metric_rows, order_rows
 from restresponse.report.summary import span, verdict
 from restresponse.report.tuning import tuning_rows
 
@@ -112,6 +113,7 @@ def content(run: Run) -> dict[str, Any]:
         "quality": quality(run),
         "folds": folds(run, predictions),
         "components": components(run),
+        "orders": order_rows(run.table("metrics/orders.tsv")) if len(orders_of(run.config["group_ica"])) > 1 else [],
         "protocols": [{"name": name, **row} for name, row in protocols.items()],
         "training": training_rows(models),
         "tuning": tuning_rows(models),
@@ -125,6 +127,7 @@ def content(run: Run) -> dict[str, Any]:
         "calibration_figure": trust_figures.calibration_figure(
             run.table("metrics/reliability.tsv"), run.table("metrics/decision_curve.tsv")
         ),
+        "measured": measured.shown(run.table, run.config["metrics"]["continuous"], confidence),
         "power": trust.power_sentences(run.table("metrics/power.tsv"), confidence),
         "metric_names": [name.replace("_", " ") for name in METRICS],
         "roc": figures.roc_figure(predictions[predictions["protocol"].isin(named)], metrics),
@@ -278,7 +281,11 @@ def components(run: Run) -> dict[str, Any]:
     stability = run.table("metrics/component_stability.tsv").drop(columns="network")
     iq = run.table(f"group_ica/all/order-{run.order}/components.tsv")[["component", "stability", "explained_variance"]]
     joined = table.merge(stability, on="component").merge(iq, on="component")
-    facts = read_json(run.results / f"{folder}.json")
+    facts, curve, plan = (
+        read_json(run.results / f"{folder}.json"),
+        run.table("metrics/selection.tsv"),
+        Plan.of(run.config),
+    )
     chosen = [name for name in table if name.startswith("selected_p-")]
     passing = [name for name in chosen if not facts["fallback"].get(name.removeprefix("selected_p-"))]
     for name in chosen:
@@ -287,7 +294,7 @@ def components(run: Run) -> dict[str, Any]:
     return {
         "figure": figures.component_figure(np.asarray(maps, np.float64), mask, affine, template, titles),
         "page": f"components_order-{run.order}.html",
-        "curve": trust_figures.curve_figure(run.table("metrics/selection.tsv")),
+        "curve": trust_figures.curve_figure(curve[curve["arm"].map(plan.order_of) == run.order]),
         "rows": [
             row | {"selected_from": next((name.removeprefix("selected_p-") for name in passing if row[name]), None)}
             for row in joined.replace({np.nan: None}).to_dict("records")
