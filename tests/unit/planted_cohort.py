@@ -8,7 +8,7 @@ from classifier_cohort import FOLDS, N_COMPONENTS, N_SCANS, Cohort, config, job_
 
 from restresponse.classifier.explanation import explain_fold, explanation_files
 from restresponse.classifier.linear_fold import fit_fold
-from restresponse.components.match import network_templates
+from restresponse.components.templates import network_templates
 from restresponse.files import read_table, write_table
 from restresponse.grid import brain_mask, grid
 from restresponse.metrics.explanation import write_explanations
