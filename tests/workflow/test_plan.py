@@ -76,6 +76,18 @@ def test_a_folds_baselines_read_its_own_labels_and_cohort_and_no_table_of_the_ou
             assert not path.startswith("results/folds/labels/all")
 
 
+def test_the_outcome_itself_reaches_each_folds_own_job_and_the_metrics_alone(plan):
+    readers = [job for job in plan if any(path.startswith("results/folds/outcomes/") for path in job["input"])]
+    assert {job["rule"] for job in readers} == {"classifier_measured", "metrics_measured", "metrics_audit"}
+    for job in readers:
+        if job["rule"] == "classifier_measured":
+            fold = FOLD.search(job["output"][0])[0]
+            assert f"results/folds/outcomes/{fold}.tsv" in job["input"]
+            assert all(set(FOLD.findall(path)) <= {fold} and "/all" not in path for path in job["input"])
+            assert not [path for path in job["input"] if path.startswith("results/dataset/")]
+    assert sum(job["rule"] == "classifier_measured" for job in readers) == 2
+
+
 def test_the_null_is_made_again_for_every_linear_model_of_every_protocol(plan):
     jobs = {tuple(job["output"][0].split("/")[3:6]) for job in plan if job["rule"] == "metrics_null"}
     assert {("clean", "asc", "linear"), ("clean", "ssc", "linear"), ("paper", "asc", "linear")} <= jobs
@@ -118,6 +130,34 @@ def test_a_rung_is_run_where_its_leak_can_act_and_nowhere_else(plan):
         *(("clean_but_hyperparameters", arm, "linear") for arm in ("asc", "ssc")),
         *(("clean_but_epoch", arm, "voxnet") for arm in ("asc", "ssc", "rsp")),
     }
+
+
+def test_at_a_further_order_linear_models_read_its_components_and_no_network_is_trained(tmp_path):
+    write_bids_tree(tmp_path / "bids")
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "batch": 8,
+                "dataset": {"bids_dir": "bids"},
+                "folds": {"n_folds": 2},
+                "group_ica": {"n_components": [30, 10]},
+                "classifier": {"inner_folds": 2, "protocols": {"paper": None, "paper_nested": None}},
+                "metrics": {"permutations": 0},
+            }
+        )
+    )
+    jobs = jobs_of(run_snakemake(tmp_path, "--dry-run", "--forceall", config=tmp_path / "config.yaml").stdout)
+    further = [job for job in jobs if "_order-10/" in " ".join(job["output"])]
+    assert {job["rule"] for job in further} == {"classifier_linear"}
+    for job in further:
+        orders = {part for path in job["input"] for part in path.split("/") if part.startswith("order-")}
+        assert orders == {"order-10"}
+    [compared] = [job for job in jobs if job["output"] == ["results/metrics/orders.tsv"]]
+    assert {path for path in compared["input"] if path.endswith("components.tsv")} == {
+        f"results/group_ica/all/order-{order}/components.tsv" for order in (30, 10)
+    }
+    [page] = [job for job in jobs if job["rule"] == "report_page"]
+    assert "results/metrics/orders.tsv" in page["input"]
 
 
 def test_a_searched_network_on_volumes_inherits_where_the_protocol_says_so_and_the_ladder_has_that_rung(tmp_path):

@@ -16,6 +16,7 @@ from restresponse.classifier.ladder import contradictions as protocol_contradict
 from restresponse.dataset.characteristics import refusals
 from restresponse.engines.programs import unnamed
 from restresponse.errors import InputError
+from restresponse.group_ica.layout import orders_of
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 _NAMED = (
@@ -260,6 +261,7 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
         if set("{}<>") & set(config[section][key] or ""):
             yield f"{section}.{key}: found {config[section][key]!r}; Snakemake fills in what stands in {{}} and <>: rename the folder or file without them"
     yield from _nested_folders(config, working_directory)
+    yield from _fold_contradictions(config)
     yield from _outcome_contradictions(config)
     yield from refusals(config["metrics"]["baselines"], config["dataset"]["outcome"])
     yield from unnamed(config)
@@ -270,15 +272,26 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
         yield f"functional.denoising.bandpass_low: found {low} Hz, not below bandpass_high {high} Hz; expected low < high"
 
     ica = config["group_ica"]
-    if ica["n_components"] > ica["reduction"]:
+    most = max(orders_of(ica))
+    if most > ica["reduction"]:
         yield (
-            f"group_ica.n_components: found {ica['n_components']}, more than group_ica.reduction {ica['reduction']}; "
+            f"group_ica.n_components: found {most}, more than group_ica.reduction {ica['reduction']}; "
             "expected at most as many components as dimensions kept of each participant"
         )
-    if ica["merge_dimensions"] < 2 * ica["n_components"]:
+    if ica["merge_dimensions"] < 2 * most:
         yield (
             f"group_ica.merge_dimensions: found {ica['merge_dimensions']}, less than twice group_ica.n_components "
-            f"{ica['n_components']}; expected at least {2 * ica['n_components']}, and {4 * ica['n_components']} is well"
+            f"{most}; expected at least {2 * most}, and {4 * most} is well"
+        )
+
+    method = config["dual_regression"]["method"]
+    refitted = [
+        name for name, arm in config["classifier"]["arms"].items() if arm.get("select") and arm["maps"] == "refit"
+    ]
+    if method != "dual_regression" and refitted:
+        yield (
+            f"dual_regression.method: found {method}, but {', '.join(refitted)} in classifier.arms refit the maps of the selected "
+            "components, which only dual regression can; expected maps: subset there, or method: dual_regression"
         )
 
     components = config["components"]
@@ -316,6 +329,12 @@ def _nested(key: str, folder: str, working_directory: Path) -> Iterator[str]:
             f"dataset.{key}: the BIDS dataset ({bids}) lies inside the results folder ({results}), which the workflow writes and you may delete; "
             f"move the dataset, e.g. to {working_directory.resolve() / 'data' / bids.name}"
         )
+
+
+def _fold_contradictions(config: dict[str, Any]) -> Iterator[str]:
+    repeats, seeds = config["folds"]["repeats"], config["folds"]["seeds"]
+    if repeats % seeds:
+        yield f"folds: {repeats} repeats cannot be {seeds} of each split; expected repeats to be a multiple of seeds: set folds.repeats to {-(-repeats // seeds) * seeds}"
 
 
 def _outcome_contradictions(config: dict[str, Any]) -> Iterator[str]:

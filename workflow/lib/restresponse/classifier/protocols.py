@@ -9,6 +9,7 @@ from restresponse.classifier.architectures import check_grid, memory_mb
 from restresponse.classifier.ladder import CLEAN, leak_of, source_arm
 from restresponse.classifier.options import network_shape, plain
 from restresponse.errors import InputError
+from restresponse.group_ica.layout import orders_of
 from restresponse.plan import Plan
 
 
@@ -23,6 +24,11 @@ def check_plan(plan: Plan, config: Mapping[str, Any]) -> None:
             "set it to null or to a coarser grid"
         )
     for name, arm in plan.arms.items():
+        if plan.order_of(name) not in plan.orders:
+            problems.append(
+                f"arm {name} names the order {arm['order']}; group_ica.n_components has "
+                f"{', '.join(map(str, plan.orders))}: add it to that list or name one of them"
+            )
         for model in arm["models"]:
             if model not in plan.models:
                 problems.append(f"arm {name} names the model {model!r}; classifier.models has {', '.join(plan.models)}")
@@ -48,11 +54,6 @@ def reported_folds(plan: Plan, fold: str) -> list[str]:
     return [name for name in plan.folds if name.split("_")[0] == repeat]
 
 
-def arm_order(plan: Plan) -> int:
-    """The number of components of the arms."""
-    return plan.orders[0]
-
-
 def most_volumes(plan: Plan) -> int:
     """The most volumes that an arm takes; 0 where no arm takes volumes."""
     return max((arm["volumes"] for arm in plan.arms.values() if arm["input"] == "volumes"), default=0)
@@ -73,7 +74,8 @@ def network_memory(config: Mapping[str, Any], n_participants: int, wildcards: An
     classifier = config["classifier"]
     arm, model = classifier["arms"][wildcards.arm], classifier["models"][wildcards.model]
     volumes = arm["input"] == "volumes"
-    channels = arm["volumes"] if volumes else config["group_ica"]["n_components"]
+    order = arm.get("order") or orders_of(config["group_ica"])[0]
+    channels = arm["volumes"] if volumes else order
     shape = network_shape(classifier["voxel_size"] or config["functional"]["voxel_size"], model.get("crop", "none"))
     # Volumes stay on disk; of maps there may be copies on the classifier's grid.
     held = 0 if volumes else n_participants
@@ -119,7 +121,7 @@ def network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[st
     if arm["input"] == "volumes":
         files["maps"] = [f"results/classifier/volumes/{batch}" for batch in batches]
         return files
-    order, cohort = arm_order(plan), plan.cohort(wildcards.protocol, fold)
+    order, cohort = plan.order_of(wildcards.arm), plan.cohort(wildcards.protocol, fold)
     chosen = "asc"
     if arm.get("select"):
         labels = plan.selection_labels(wildcards.protocol, fold)
@@ -141,7 +143,7 @@ def linear_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str
     within each cohort.
     """
     protocol, arm, fold = plan.protocols[wildcards.protocol], plan.arms[wildcards.arm], wildcards.fold
-    order = arm_order(plan)
+    order = plan.order_of(wildcards.arm)
     cohorts = linear_cohorts(plan, wildcards)
     files: dict[str, Any] = {
         "folds": "results/folds/folds.tsv",
@@ -182,6 +184,33 @@ def linear_cohorts(plan: Plan, wildcards: Any) -> list[str]:
 def linear_views(plan: Plan, wildcards: Any) -> dict[str, str]:
     """The cohort of each fold a linear model's job looks at, its own first."""
     return {fold: plan.cohort(wildcards.protocol, fold) for fold in linear_folds(plan, wildcards)}
+
+
+def measured_models(plan: Plan) -> list[tuple[str, str]]:
+    """(arm, model) of the linear models on the study's maps, which predict the change of pain itself too; none without `clean`."""
+    return [
+        (arm, model)
+        for arm, settings in plan.arms.items()
+        for model in settings["models"]
+        if CLEAN in plan.protocols and settings["input"] == "components" and plan.models[model]["kind"] == "linear"
+        if plan.order_of(arm) == plan.orders[0]
+    ]
+
+
+def measured_files(plan: Plan, batches: Sequence[str], fold: str) -> dict[str, Any]:
+    """Input files of `classifier_measured`: of the fold's own cohort, and the outcomes of its training participants."""
+    order = plan.orders[0]
+    kernel = f"results/classifier/kernels/{fold}/order-{order}"
+    used = [plan.arms[arm] for arm, _ in measured_models(plan)]
+    return {
+        "folds": "results/folds/folds.tsv",
+        "labels": f"results/folds/outcomes/{fold}.tsv",
+        "gram": [f"{kernel}/gram.npy"],
+        "sums": [f"{kernel}/sums.npy"],
+        "records": [f"{kernel}/gram.json"],
+        **(_selection_files(fold, order) if any(map(selects, used)) else {"amplitudes": [], "matches": []}),
+        **(_refit_files(fold, order, batches) if any(map(refits, used)) else {"components": [], "all_maps": []}),
+    }
 
 
 def _inherited_files(plan: Plan, wildcards: Any) -> list[str]:
