@@ -26,7 +26,7 @@ from restresponse.classifier.linear_fold import fit_fold
 from restresponse.classifier.network import prepare
 from restresponse.classifier.network_fold import train_fold
 from restresponse.classifier.training import train
-from restresponse.components.match import network_templates
+from restresponse.components.templates import network_templates
 from restresponse.errors import InputError
 from restresponse.files import read_array, read_json, read_table, write_table
 from restresponse.metrics.explanation import fold_separations
