@@ -377,4 +377,9 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
                 f"classifier.models.{name}.search: neither trials nor minutes; expected at least one, or the search would "
                 "never end: set search.trials, or search to null"
             )
+        if settings.get("precision") == "mixed" and not classifier["gpu"]:
+            yield (
+                f"classifier.models.{name}.precision: found mixed, and classifier.gpu is 0; expected float32 on a CPU, where 16 "
+                "bits are slower: set classifier.gpu to 1, or precision to float32"
+            )
     yield from protocol_contradictions(classifier, config["metrics"]["ladder"])

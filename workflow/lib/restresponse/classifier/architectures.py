@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from restresponse.classifier.options import most_edges, network_shape
+from restresponse.classifier.streaming import CHANNELS, is_streamed
 from restresponse.errors import InputError
-from restresponse.grid import grid
 
 
 @dataclass(frozen=True)
@@ -135,32 +136,35 @@ def n_parameters(preset: str, shape: Sequence[int], channels: int, outputs: int 
     return sum(step.parameters for step in steps) + (steps[-1].width + 1) * outputs
 
 
-def coarsest_voxel_size(preset: str) -> float:
+def coarsest_voxel_size(preset: str, crop: str = "none") -> float:
     """The largest voxel size, in steps of 0.1 mm, at which CONN's grid is large enough for a preset."""
     for tenths in range(120, 9, -1):
-        if min(feature_shape(preset, grid(tenths / 10)[0])) >= 1:
+        shapes = (edges(tenths / 10, crop) for edges in (most_edges, network_shape))
+        if all(min(feature_shape(preset, shape)) >= 1 for shape in shapes):
             return tenths / 10
     raise InputError(f"no voxel size from 1 to 12 mm is fine enough for the preset {preset}")
 
 
-def check_grid(preset: str, voxel_size: float) -> None:
+def check_grid(preset: str, voxel_size: float, crop: str = "none") -> None:
     """Raise `InputError`, naming the coarsest grid that works, where CONN's grid at `voxel_size` mm is too small."""
-    shape, _ = grid(voxel_size)
+    shape = network_shape(voxel_size, crop)
     if min(feature_shape(preset, shape)) < 1:
         raise InputError(
             f"a grid of {' x '.join(map(str, shape))} voxels of {voxel_size:g} mm is too small for the network preset "
-            f"{preset}; the coarsest isotropic voxel size that works on CONN's grid is "
-            f"{coarsest_voxel_size(preset):g} mm: set classifier.voxel_size (or functional.voxel_size) to that or less"
+            f"{preset}; the coarsest isotropic voxel size that works on CONN's grid{', cut to the brain,' if crop == 'brain' else ''} is "
+            f"{coarsest_voxel_size(preset, crop):g} mm: set classifier.voxel_size (or functional.voxel_size) to that or less"
         )
 
 
-def memory_mb(preset: str, shape: Sequence[int], channels: int, batch_size: int, n_participants: int) -> int:
+def memory_mb(
+    preset: str, shape: Sequence[int], channels: int, batch_size: int, n_participants: int, members: int = 1
+) -> int:
     """Memory in MiB that a training job needs at most, from what it holds: the library, the maps, a batch, the weights."""
-    x, y, z = shape
-    volume = x * y * z * 4 / 2**20  # one channel of one sample
+    volume = _volume(shape) * 4 / 2**20  # one channel of one sample
     activations = sum(step.activations for step in _steps(preset, shape, channels)) * 4 / 2**20
-    weights = 6 * n_parameters(preset, shape, channels) * 4 / 2**20
-    return int(1200 + n_participants * channels * volume + batch_size * (4 * channels * volume + activations) + weights)
+    weights = (5 + members) * n_parameters(preset, shape, channels) * 4 / 2**20
+    at_once = CHANNELS if is_streamed(channels) else channels
+    return int(1200 + n_participants * channels * volume + batch_size * (4 * at_once * volume + activations) + weights)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from restresponse.classifier.fold import Fold
 from restresponse.classifier.inner import seed_of
 from restresponse.classifier.inputs import ClassifierGrid
 from restresponse.classifier.ladder import CLEAN
+from restresponse.classifier.options import cropped
 from restresponse.classifier.protocols import network_files
 from restresponse.components.templates import network_templates
 from restresponse.errors import InputError
@@ -65,7 +66,7 @@ def explanation_memory(plan: Plan, config: Mapping[str, Any], wildcards: Any) ->
     shape, _ = grid(classifier["voxel_size"] or config["functional"]["voxel_size"])
     sample = max(128.0, math.prod(shape) * channels * 4 / 2**20)
     weights = n_parameters(model["preset"], shape, channels) * 4 / 2**20 if model["kind"] == "network" else 0
-    return int(1500 + 9 * sample + 4 * weights)
+    return int(1500 + 9 * sample + 4 * weights * model.get("members", 1))
 
 
 def explain_fold(
@@ -133,7 +134,7 @@ def explain_fold(
 
     middle = sum(sample.astype(np.float64) for sample in scaled(training)) / len(training)
     if model["kind"] == "network":
-        decision: Decision = read_decision(fitted, target.mask)
+        decision: Decision = read_decision(fitted, cropped(target.mask, model.get("crop", "none")))
     else:
         decision = _linear(fitted, training, scaled(training), middle)
     middle = middle.astype(np.float32)
