@@ -174,12 +174,13 @@ def test_a_damaged_linear_model_is_named(cohort):
         explain(made, "linear", "asc", arguments, folder)
 
 
-def test_volumes_are_explained_by_networks_alone(tmp_path, monkeypatch):
+def test_volumes_are_explained_by_networks_alone_of_an_ensemble_on_the_cut_grid_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made, _ = planted_cohort(12)
     made.write()
     made.write_volumes([3] * 12)
-    table, folder, _ = explained(made, "network", "rsp", models=SHORT)
+    cut = SHORT["voxnet"] | {"preset": "voxnet_original", "crop": "brain", "members": 2}
+    table, folder, _ = explained(made, "network", "rsp", models=SHORT | {"voxnet": cut})
     assert set(table["what"]) == {WHOLE, NETWORK}
     assert read_array(folder / "explanation.npy").shape == (4, made.mask.sum())
 
