@@ -40,6 +40,7 @@ def config(**classifier):
         "functional": {"voxel_size": 6},
         "folds": {"n_folds": len(FOLDS), "repeats": 1},
         "group_ica": {"n_components": N_COMPONENTS},
+        "components": {"thresholds": []},
         "metrics": {"ladder": False},
         "classifier": {
             "voxel_size": None,
