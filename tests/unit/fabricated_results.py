@@ -88,7 +88,7 @@ def tiny_config() -> dict[str, Any]:
         "ssc": {"input": "components", "select": True, "p": 0.1, "maps": "refit", "models": ["voxnet", "linear"]},
         "rsp": {"input": "volumes", "volumes": 20, "models": ["voxnet"]},
     }
-    config["metrics"]["resamples"] = 200
+    config["metrics"] |= {"resamples": 200, "explanation": False}
     return config
 
 

@@ -1,4 +1,5 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
+from restresponse.classifier.explanation import explained
 from restresponse.classifier.protocols import config_row, measured_models, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
 from restresponse.metrics.curve import curve_cases, curve_inputs
@@ -19,6 +20,7 @@ AUDITED = audited_files(
         for key in CLASSIFICATIONS
     ]
 )
+EXPLAINED = explained(PLAN, config["metrics"]["explanation"])
 
 CURVES = curve_cases(PLAN, list(BATCHES))
 
@@ -364,3 +366,42 @@ rule metrics_orders:
         code=code_of("metrics.orders"),
     script:
         "../scripts/metrics_orders.py"
+
+
+rule metrics_explanation:
+    input:
+        metrics="results/metrics/metrics.tsv",
+        predictions="results/metrics/predictions.tsv",
+        tables=[
+            "results/classifier/{}/{}/{}/{}/explanation.tsv".format(*key, fold) for key in EXPLAINED for fold in FOLDS
+        ],
+        attributions=[
+            "results/classifier/{}/{}/{}/{}/explanation.npy".format(*key, fold) for key in EXPLAINED for fold in FOLDS
+        ],
+        sidecars=[
+            "results/classifier/{}/{}/{}/{}/explanation.json".format(*key, fold) for key in EXPLAINED for fold in FOLDS
+        ],
+        reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
+        networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
+        fold_components=expand("results/group_ica/{fold}/order-{order}/components.npy", fold=FOLDS, order=ORDERS[0]),
+        mask="results/quality/group_mask.nii.gz",
+    output:
+        directory("results/metrics/explanation"),
+    log:
+        "results/logs/metrics_explanation.log",
+    benchmark:
+        "results/benchmarks/metrics_explanation.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(2000),
+    params:
+        settings={
+            "explained": EXPLAINED,
+            "folds": FOLDS,
+            "voxel_size": config["classifier"]["voxel_size"],
+            "confidence": config["metrics"]["confidence"],
+        },
+        code=code_of("metrics.explanation"),
+    script:
+        "../scripts/metrics_explanation.py"

@@ -21,6 +21,7 @@ from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
 from restresponse.plan import Plan
 from restresponse.provenance import versions
 from restresponse.report import figures, measured, trust, trust_figures
+from restresponse.report.explanation import explanation_cases
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
@@ -128,6 +129,7 @@ def content(run: Run) -> dict[str, Any]:
             run.table("metrics/reliability.tsv"), run.table("metrics/decision_curve.tsv")
         ),
         "measured": measured.shown(run.table, run.config["metrics"]["continuous"], confidence),
+        "explanations": explanation_cases(run.results, run.config),
         "power": trust.power_sentences(run.table("metrics/power.tsv"), confidence),
         "metric_names": [name.replace("_", " ") for name in METRICS],
         "roc": figures.roc_figure(predictions[predictions["protocol"].isin(named)], metrics),
