@@ -64,7 +64,7 @@ def audit_run(
     evidence = Evidence(results, batches, group_ica)
     tested = read_table(evidence.results / "folds/folds.tsv").groupby("fold")["participant_id"]
     folds = {fold: frozenset(participants) for fold, participants in tested}
-    plan = Plan(sorted(folds), ["all", *sorted(folds)], [order], [], [], protocols, arms, models)
+    plan = Plan(sorted(folds), ["all", *sorted(folds)], [order], [], protocols, arms, models)
     rows, cases = [], []
     for protocol, arm, model, fold in classifications:
         if fold not in folds:
