@@ -24,7 +24,14 @@ from restresponse.classifier.connectivity import measure_batch
 from restresponse.classifier.inputs import Samples
 from restresponse.classifier.kernel import compute_kernel
 from restresponse.classifier.linear_fold import fit_fold
-from restresponse.classifier.protocols import linear_files, linear_views, reported_folds
+from restresponse.classifier.measured_fold import fit_measured
+from restresponse.classifier.protocols import (
+    linear_files,
+    linear_views,
+    measured_files,
+    measured_models,
+    reported_folds,
+)
 from restresponse.components.tables import measure_components, select_components
 from restresponse.dataset.characteristics import write_characteristics
 from restresponse.dual_regression import regress_batch, restrict_batch
@@ -37,7 +44,10 @@ from restresponse.group_ica.reduction import reduce_participant
 from restresponse.layout import denoised_files, functional_files
 from restresponse.metrics.audit import audit_run
 from restresponse.metrics.collect import collect_predictions
+from restresponse.metrics.curve import curve_cases, write_curve
 from restresponse.metrics.further import write_further
+from restresponse.metrics.group_maps import write_group_maps
+from restresponse.metrics.measured import write_measured
 from restresponse.metrics.optimism import score_predictions
 from restresponse.metrics.permutations import chunk_range, collect_null, null_files, permutation_files, write_null
 from restresponse.metrics.tables import write_tables
@@ -51,6 +61,7 @@ RESPONDERS = set(PARTICIPANTS[:7])
 FAILED, UNLABELLED = "sub-13", "sub-14"
 REASON = "the image is truncated: 1000 of 5000 bytes; expected a whole file: copy it again"
 VOXEL_SIZE, ORDER, N_VOLUMES = 12, 4, 40
+N_OUTCOMES = 30  # permutations of the percent fall of pain
 
 
 def batch_of(batches: dict[str, list[str]], participant: str) -> str:
@@ -77,7 +88,7 @@ def tiny_config() -> dict[str, Any]:
         "ssc": {"input": "components", "select": True, "p": 0.1, "maps": "refit", "models": ["voxnet", "linear"]},
         "rsp": {"input": "volumes", "volumes": 20, "models": ["voxnet"]},
     }
-    config["metrics"]["resamples"] = 200
+    config["metrics"] |= {"resamples": 200, "explanation": False}
     return config
 
 
@@ -96,12 +107,37 @@ def build(config: dict[str, Any]) -> SimpleNamespace:
         n_folds=2,
         repeats=1,
         seed=1,
+        outcome_tables=[f"results/folds/outcomes/{name}.tsv" for name in plan.cohorts],
     )
     write_components(plan, tree.batches)
     for key in plan.classifications:
         (write_linear if plan.models[key[2]]["kind"] == "linear" else write_network)(plan, config, *key)
     write_baselines(plan, config, tree.batches)
+    write_changes(plan, config, tree.batches)
     return tree
+
+
+def write_changes(plan: Plan, config: dict[str, Any], batches: dict[str, list[str]]) -> None:
+    """Every fold's models of the percent fall of pain, by their own job."""
+    for fold in plan.folds:
+        folder = f"results/classifier/measured/{fold}"
+        fit_measured(
+            **measured_files(plan, list(batches), fold),
+            batches=batches,
+            fold=fold,
+            models=measured_models(plan),
+            arms=plan.arms,
+            settings_of=plan.models,
+            thresholds=config["metrics"]["thresholds"],
+            n_permutations=N_OUTCOMES,
+            seed=1,
+            n_inner_folds=2,
+            normalise=True,
+            require_match=False,
+            predictions=f"{folder}/predictions.tsv",
+            permuted=f"{folder}/permuted.npy",
+            sidecar=f"{folder}/model.json",
+        )
 
 
 def write_baselines(plan: Plan, config: dict[str, Any], batches: dict[str, list[str]]) -> None:
@@ -202,7 +238,7 @@ def write_dataset() -> None:
     write_table("results/dataset/participants.tsv", people)
     labelled = [name for name in PARTICIPANTS if name != UNLABELLED]
     response = [int(name in RESPONDERS) for name in labelled]
-    change = [60.0 if value else 5.0 for value in response]
+    change = [60.0, 55.0, 45.0, 70.0, np.nan, 65.0, 40.0, 5.0, 10.0, 25.0, 0.0, -10.0, 15.0]  # sub-05's is not known
     write_table(
         "results/dataset/labels.tsv",
         pd.DataFrame({"participant_id": labelled, "response": response, "pain_change": change}),
@@ -334,6 +370,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
             component_facts=f"{group}.json",
             mask=mask,
             maps=files_of(folders, batches, "_maps.npy"),
+            residuals=files_of(folders, batches, "_residual.npy"),
             time_courses=files_of(folders, batches, "_timecourses.tsv"),
             threshold=2,
             match_threshold=0.0,
@@ -342,6 +379,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
             amplitudes=f"{measured}/amplitudes.tsv",
             variability=f"{measured}/variability.tsv",
             matches=f"{measured}/matches.tsv",
+            networks=f"{measured}/networks.tsv",
             sidecar=f"{measured}/measures.json",
         )
         pairs = {(plan.cohort(*key), plan.selection_labels(*key)) for key in product(plan.protocols, plan.folds)}
@@ -376,8 +414,9 @@ def _select(plan: Plan, batches: dict[str, list[str]], cohort: str, labels: str)
         matches=f"{measured}/matches.tsv",
         measures_facts=f"{measured}/measures.json",
         labels=f"results/folds/labels/{labels}.tsv",
-        thresholds=plan.thresholds,
+        thresholds=plan.curve,
         require_match=False,
+        normalise=True,
         seed=1,
         table=f"{measured}/labels-{labels}/components.tsv",
         sidecar=f"{measured}/labels-{labels}/components.json",
@@ -525,6 +564,23 @@ def write_metrics(tree: SimpleNamespace) -> None:
         baselines={fold: f"results/classifier/baselines/{fold}/predictions.tsv" for fold in plan.folds},
     )
     write_null_tables(tree)
+    write_component_tables(tree)
+    parts = {fold: f"results/classifier/measured/{fold}" for fold in plan.folds}
+    write_measured(
+        folds="results/folds/folds.tsv",
+        outcomes="results/folds/outcomes/all.tsv",
+        predictions={fold: f"{folder}/predictions.tsv" for fold, folder in parts.items()},
+        permuted={fold: f"{folder}/permuted.npy" for fold, folder in parts.items()},
+        models=measured_models(plan),
+        thresholds=tree.config["metrics"]["thresholds"],
+        resamples=200,
+        confidence=0.95,
+        n_permutations=N_OUTCOMES,
+        seed=1,
+        scores=f"{metrics}/change.tsv",
+        sweep=f"{metrics}/thresholds.tsv",
+        pairs=f"{metrics}/change_predictions.tsv",
+    )
     score_predictions(
         predictions=f"{metrics}/predictions.tsv",
         metrics=f"{metrics}/metrics.tsv",
@@ -546,6 +602,7 @@ def write_metrics(tree: SimpleNamespace) -> None:
         reference=f"results/group_ica/all/order-{ORDER}/components.npy",
         networks=f"results/components/all/order-{ORDER}/matches.tsv",
         fold_components=[f"results/group_ica/{fold}/order-{ORDER}/components.npy" for fold in plan.folds],
+        fold_networks=[f"results/components/{fold}/order-{ORDER}/matches.tsv" for fold in plan.folds],
         scan_batches={batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()},
         classifications=plan.classifications,
         folds=plan.folds,
@@ -555,6 +612,43 @@ def write_metrics(tree: SimpleNamespace) -> None:
         cohort_table=f"{metrics}/cohort_table.tsv",
         timing=f"{metrics}/timing.tsv",
         component_stability=f"{metrics}/component_stability.tsv",
+    )
+
+
+def write_component_tables(tree: SimpleNamespace) -> None:
+    """The curve of p and the groups' maps, by their own jobs."""
+    config, plan = tree.config, tree.plan
+    write_curve(
+        cases=curve_cases(plan, list(tree.batches)),
+        batches=tree.batches,
+        protocols=plan.protocols,
+        arms=plan.arms,
+        models=plan.models,
+        thresholds=plan.curve,
+        seed=1,
+        n_inner_folds=2,
+        normalise=True,
+        require_match=False,
+        resamples=200,
+        confidence=0.95,
+        curve="results/metrics/selection.tsv",
+    )
+    folders = [f"results/dual_regression/all/order-{ORDER}/asc/{batch}" for batch in tree.batches]
+    measured, folder = f"results/components/all/order-{ORDER}", f"results/metrics/group_maps/order-{ORDER}"
+    write_group_maps(
+        maps=files_of(folders, tree.batches, "_maps.npy"),
+        labels="results/folds/labels/all.tsv",
+        mask="results/quality/group_mask.nii.gz",
+        amplitudes=f"{measured}/amplitudes.tsv",
+        variability=f"{measured}/variability.tsv",
+        permutations=99,
+        normalise=config["dual_regression"]["normalise_time_courses"],
+        seed=1,
+        image=f"{folder}/t.nii.gz",
+        p_image=f"{folder}/log10_p_maxt.nii.gz",
+        voxelwise=f"{folder}/voxelwise.tsv",
+        groups=f"{folder}/groups.tsv",
+        sidecar=f"{folder}/group_maps.json",
     )
 
 
@@ -573,4 +667,5 @@ def audit(tree: SimpleNamespace) -> None:
         audit="results/metrics/audit.tsv",
         certificate="results/metrics/certificate.json",
         baselines=plan.folds,
+        measured=getattr(tree, "measured", plan.folds),
     )

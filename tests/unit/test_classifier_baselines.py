@@ -14,7 +14,6 @@ from restresponse.classifier.baselines import (
     design,
     fit_baselines,
     logistic_scores,
-    network_name,
     support_vector_scores,
 )
 from restresponse.classifier.connectivity import connectivity, node_weights
@@ -23,7 +22,7 @@ from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_array, write_json, write_table
 from restresponse.grid import brain_mask, grid
 
-OUTCOME = {"label_column": None, "pain_before": "pain_pre", "pain_after": "pain_post"}
+OUTCOME = {"label_column": None, "pain_before": "pain_pre", "pain_after": "pain_post", "change_column": None}
 ORDER = 4
 
 
@@ -64,7 +63,7 @@ def test_every_baseline_predicts_each_test_participant_and_an_absent_feature_giv
     table, facts = fit(cohort, FOLDS[0])
     test = sorted(cohort.names[index] for index in cohort.tests[FOLDS[0]])
     names = {"motion", "global_signal", "pain_before", "clinical", "connectivity"}
-    assert set(table["baseline"]) == names | {"network_visual", "network_default_mode"}
+    assert set(table["baseline"]) == names | {"network Visual", "network Default Mode"}
     for _, rows in table.groupby("baseline"):
         assert sorted(rows["participant_id"]) == test
     training = cohort.training(FOLDS[0])
@@ -188,9 +187,7 @@ def test_a_label_under_another_name_is_refused(tmp_path):
     }
     write_table(tmp_path / "participants.tsv", pd.DataFrame(people))
     outcome = OUTCOME | {"label_column": "outcome"}
+    changed = OUTCOME | {"change_column": "improvement"}
+    assert "the outcome itself" in refusals(["improvement"], changed)[0]
     with pytest.raises(InputError, match="group orders the participants as outcome does"):
         write_characteristics(tmp_path / "participants.tsv", tmp_path / "o.tsv", columns=["group"], outcome=outcome)
-
-
-def test_names_of_networks_are_plain():
-    assert network_name("Default Mode (L)") == "network_default_mode__l"

@@ -96,7 +96,7 @@ def test_what_is_given_is_left_as_it_was(config, tmp_path):
     before = copy.deepcopy(given)
     filled = validate(given, tmp_path)
     assert given == before
-    assert filled["folds"] == {"n_folds": 5, "repeats": 1}
+    assert filled["folds"] == {"n_folds": 5, "repeats": 1, "seeds": 1}
     filled["dataset"]["include"]["type"] = "patient"
     assert validate({}, tmp_path)["dataset"]["include"] == {}
 
@@ -221,8 +221,16 @@ def test_all_problems_are_told_at_once_and_each_once(tmp_path):
         ),
         ({"components.template": "nowhere.nii"}, "components.template: no file"),
         ({"dataset.outcome.responder_values": [1, "0"]}, "0 in both responder_values and nonresponder_values"),
+        (
+            {"folds.repeats": 3, "folds.seeds": 2},
+            "3 repeats cannot be 2 of each split; expected repeats to be a multiple",
+        ),
         ({"dataset.outcome.pain_after": "pain_pre"}, "are the same column, pain_pre"),
         ({"classifier.models.voxnet.search": {}}, "voxnet.search: neither trials nor minutes; expected at least one"),
+        (
+            {"classifier.models.voxnet.precision": "mixed"},
+            "found mixed, and classifier.gpu is 0; expected float32 on a CPU",
+        ),
         ({"classifier.protocols.clean.selection": "all"}, "give a protocol with L2 another name"),
         ({"metrics.ladder": True, "classifier.protocols.clean": None}, "a rung is the difference from it"),
         (

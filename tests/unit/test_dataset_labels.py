@@ -103,6 +103,20 @@ def test_pain_beside_a_label_column_is_kept_and_cannot_be_a_problem(settings):
     assert problems == [] and [(row["response"], row["pain_change"]) for row in rows] == [(0, 50.0), (1, None)]
 
 
+def test_a_column_of_the_percent_fall_stands_in_place_of_pain_and_beside_a_label(settings):
+    settings["outcome"]["change_column"] = "improvement"
+    rows, problems = labels(people(improvement=["30", "-12.5", "n/a", "29.9"]), settings)
+    assert problems == []
+    assert [(row["response"], row["pain_change"]) for row in rows] == [(1, 30.0), (0, -12.5), (0, 29.9)]
+    _, problems = labels(people(improvement=["30", "140", "much"]), settings)
+    assert len(problems) == 2 and "improvement is '140'; expected the percent fall of pain" in problems[0]
+    _, problems = labels(people(improvment=["30"]), settings)
+    assert "no column improvement" in problems[0] and "did you mean improvment?" in problems[0]
+    settings["outcome"]["label_column"] = "outcome"
+    rows, problems = labels(people(outcome=["0", "1"], improvement=["44", "x"]), settings)
+    assert problems == [] and [(row["response"], row["pain_change"]) for row in rows] == [(0, 44.0), (1, None)]
+
+
 def test_columns_of_the_outcome_that_are_not_there(settings):
     _, problems = labels(people(pain_pre=["1"], pain_pst=["1"]), settings)
     assert len(problems) == 1 and "no column pain_post" in problems[0] and "did you mean pain_pst?" in problems[0]

@@ -50,6 +50,16 @@ def test_repeats_and_seeds_deal_anew_and_more_repeats_leave_the_first_as_they_ar
     assert not assign_folds(PAPER, 10, 5, 2022).equals(five)
 
 
+def test_repeats_that_differ_by_seeds_alone_share_their_folds():
+    responses = cohort(8, 5)
+    table = assign_folds(responses, 3, 4, 7, seeds=2)
+    plain = assign_folds(responses, 3, 2, 7)
+    found = [part["participant_id"].tolist() for _, part in table.groupby("fold")]
+    split = [part["participant_id"].tolist() for _, part in plain.groupby("fold")]
+    assert found == split[:3] * 2 + split[3:] * 2
+    assert split[:3] != split[3:]
+
+
 def test_the_order_of_participants_changes_nothing():
     expected = assign_folds(PAPER, 10, 2, 7)
     for seed in range(5):
@@ -186,3 +196,30 @@ def test_a_labelled_participant_without_any_scan_is_left_out_with_that_reason():
     inclusion = pd.DataFrame([("s", "sub-01", True, None)], columns=["scan", "participant_id", "included", "reason"])
     responses, left_out = eligible_participants(labels, inclusion)
     assert responses == {"sub-01": 1} and left_out == ["sub-02 (no resting-state scan in the dataset)"]
+
+
+def test_a_folds_outcomes_are_those_of_its_training_participants_whose_change_is_known(tmp_path):
+    responses = cohort(4, 3)
+    tables(tmp_path, responses)
+    known = read_table(tmp_path / "labels.tsv")
+    known.loc[known["participant_id"] == known["participant_id"][2], "pain_change"] = None
+    write_table(tmp_path / "labels.tsv", known)
+    unknown = known["participant_id"][2]
+    names = ["all", "rep-1_fold-01", "rep-1_fold-02"]
+    write_folds(
+        tmp_path / "labels.tsv",
+        tmp_path / "inclusion.tsv",
+        tmp_path / "folds.tsv",
+        [tmp_path / f"labels/{name}.tsv" for name in names],
+        n_folds=2,
+        repeats=1,
+        seed=1,
+        outcome_tables=[tmp_path / f"outcomes/{name}.tsv" for name in names],
+    )
+    for name in names:
+        labelled = read_table(tmp_path / f"labels/{name}.tsv")
+        measured = read_table(tmp_path / f"outcomes/{name}.tsv")
+        assert list(measured.columns) == ["participant_id", "response", "pain_change"]
+        assert set(measured["participant_id"]) == set(labelled["participant_id"]) - {unknown}
+        facts = read_json(tmp_path / f"outcomes/{name}.json")
+        assert facts["labels_of"] == sorted(measured["participant_id"])

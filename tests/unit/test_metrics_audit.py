@@ -16,6 +16,7 @@ FOLD = "rep-1_fold-01"
 ICA = f"results/group_ica/{FOLD}/order-{ORDER}/components.json"
 SELECTION = f"results/components/{FOLD}/order-{ORDER}/labels-{FOLD}/components.json"
 MODEL = f"results/classifier/clean/asc/linear/{FOLD}/model.json"
+MEASURED = f"results/classifier/measured/{FOLD}/model.json"
 BASELINES = f"results/classifier/baselines/{FOLD}/model.json"
 
 
@@ -51,7 +52,7 @@ def test_the_whole_folder_has_no_violation_and_declares_the_papers_leaks(tree, t
     assert set(table["check"]) >= {"fitted_on", "labels_of", "sources", "recomputed", "predictions"}
 
 
-@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL, BASELINES])
+@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL, BASELINES, MEASURED])
 def test_a_deleted_sidecar_is_a_violation(tree, tmp_path, path):
     (tmp_path / path).unlink()
     with pytest.raises(InputError, match=rf"{path}: sidecar: the sidecar is missing"):
@@ -59,7 +60,7 @@ def test_a_deleted_sidecar_is_a_violation(tree, tmp_path, path):
     assert set(violations()["protocol"]) == {"clean"}
 
 
-@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL, BASELINES])
+@pytest.mark.parametrize("path", [ICA, SELECTION, MODEL, BASELINES, MEASURED])
 def test_a_sidecar_that_admits_a_test_participant_is_a_violation(tree, tested, path):
     edit_sidecar(path, fitted_on=sorted({*read_json(path)["fitted_on"], tested[0]}))
     with pytest.raises(InputError) as caught:
@@ -179,7 +180,7 @@ def test_a_leak_that_a_protocol_does_not_declare_is_a_violation_under_it_alone(t
         arms={"asc": {**tree.plan.arms["asc"], "models": [model]}},
     )
     with pytest.raises(InputError, match=rf"classifier/paper/asc/{model}/{FOLD}/model.json: sources: .*cohort all"):
-        audit(SimpleNamespace(plan=plan, batches=tree.batches, config=tree.config))
+        audit(SimpleNamespace(plan=plan, batches=tree.batches, config=tree.config, measured=[]))
     assert set(violations()["protocol"]) == {"paper"}
 
 
@@ -205,3 +206,39 @@ def test_a_prediction_of_someone_else_is_a_violation(tree, tested):
     write_table(path, read_table(path).iloc[1:])
     with pytest.raises(InputError, match=rf"predictions: .*\({tested[0]}\)"):
         audit(tree)
+
+
+def test_an_outcome_table_with_a_test_participant_is_a_violation(tree, tested):
+    path = f"results/folds/outcomes/{FOLD}.tsv"
+    everyone = read_table("results/folds/outcomes/all.tsv")
+    write_table(path, everyone[everyone["participant_id"].isin([*read_table(path)["participant_id"], tested[0]])])
+    with pytest.raises(InputError) as caught:
+        audit(tree)
+    assert f"its participants are not the training part: {tested[0]}" in str(caught.value)
+    assert "test labels are read here" in str(caught.value)
+    assert set(violations()["arm"]) == {"percent change"}
+
+
+def test_a_change_predicted_from_other_participants_is_caught_by_its_numbers(tree):
+    path = MEASURED.replace("model.json", "predictions.tsv")
+    table = read_table(path, text_columns=("arm", "model", "target", "participant_id"))
+    other = table["predicted"].where(table["target"] != "change", table["predicted"] + 0.01)
+    write_table(path, table.assign(predicted=other))
+    with pytest.raises(
+        InputError, match=r"linear on asc, change: the fit on the training participants gives other scores"
+    ):
+        audit(tree)
+    write_table(path, table)
+    facts = read_json(MEASURED)["chosen"]
+    edit_sidecar(MEASURED, chosen=[{**row, "penalty": row["penalty"] * 10} for row in facts])
+    with pytest.raises(InputError, match=r"gives other scores"):
+        audit(tree)
+
+
+def test_a_change_given_the_outcomes_of_everyone_is_caught_though_it_does_not_say_so(tree):
+    everyone = "results/folds/outcomes/all.tsv"
+    edit_sidecar(MEASURED, sources={**read_json(MEASURED)["sources"], everyone: digest_of(everyone)})
+    with pytest.raises(InputError) as caught:
+        audit(tree)
+    assert "label tables read: a label table among its sources holds test participants" in str(caught.value)
+    assert f"read {everyone}, which its job is not given" in str(caught.value)

@@ -19,7 +19,7 @@ from restresponse.metrics.comparisons import best_baseline, comparisons_table, m
 from restresponse.metrics.permutations import chunk_names, chunk_range, exceedance, null_table
 from restresponse.metrics.power import auc_deviation, participants_needed, power_table
 from restresponse.metrics.scores import Sample, mean_fold_auc, pooled_values
-from restresponse.metrics.variance import variance_table
+from restresponse.metrics.variance import components_of_spread, split_groups, variance_table
 
 DRAWS = {"resamples": 300, "confidence": 0.95, "seed": 1}
 
@@ -171,3 +171,29 @@ def test_variance_is_split_where_there_are_repeats():
     assert 0 < row["sd_participants"] < row["sd_between_folds"]
     single = variance_table(paper_size(1), resamples=300, seed=1).iloc[0]
     assert np.isnan(single["sd_between_repeats"]) and single["repeats"] == 1
+
+
+def test_folds_and_seeds_are_told_apart_where_repeats_share_their_folds():
+    rng = np.random.default_rng(0)
+    splits = 0.7 + 0.05 * rng.standard_normal(3000)
+    means = (splits[:, None] + 0.03 * rng.standard_normal((3000, 2))).ravel()
+    pairs = [[2 * split, 2 * split + 1] for split in range(3000)]
+    of_splits, of_seeds = components_of_spread(means, pairs)
+    assert of_splits == pytest.approx(0.05, rel=0.06) and of_seeds == pytest.approx(0.03, rel=0.06)
+    assert np.isnan(components_of_spread(means, [[index] for index in range(6000)])).all()
+    only = components_of_spread(means[:2], [[0, 1]])
+    assert np.isnan(only[0]) and only[1] == pytest.approx(np.std(means[:2], ddof=1))
+
+
+def test_repeats_that_share_their_folds_are_found_by_who_is_tested_together():
+    first = paper_size(1, repeat=1)
+    again = paper_size(1, repeat=2).assign(y_score=first["y_score"].to_numpy() ** 2)
+    other = paper_size(1, repeat=3)
+    names = sorted(other["participant_id"].unique())
+    swapped = dict(zip(names, names[::-1], strict=True))
+    folds = other.set_index("participant_id")["fold"]
+    other = other.assign(fold=[folds[swapped[name]] for name in other["participant_id"]])
+    groups = split_groups(Sample.of(pd.concat([first, again, other])))
+    assert groups == [[0, 1], [2]]
+    row = variance_table(pd.concat([first, again, other]), resamples=50, seed=1).iloc[0]
+    assert row["repeats"] == 3 and row["splits"] == 2 and row["sd_seeds"] >= 0

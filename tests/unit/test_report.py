@@ -339,7 +339,11 @@ def test_without_identifiers_nothing_in_the_page_tells_who_anyone_is(anonymous):
     source = re.sub(r"(?<=base64,)[A-Za-z0-9+/=]+", "", source)  # figures, in which any three letters may stand
     for word in ("jane", "J1D", "task-rest_run", "/home"):
         assert word not in source
-    assert re.findall(r'href="([^#"]+)"', source) == ["data:,", "../quality/index.html"]
+    assert re.findall(r'href="([^#"]+)"', source) == [
+        "data:,",
+        "../quality/index.html",
+        "components_order-4.html",
+    ]
     assert "names no participant and no scan" in outline.text
     # what the page is for is still there
     assert "the BOLD …/(a scan).nii.gz is truncated; see …/a.log" in outline.text
@@ -407,3 +411,16 @@ def test_without_permutations_the_page_says_that_no_null_was_made(run):
     text = page_of(run).text
     assert "No null was made" in text and "No null was measured" in text
     assert "On labels permuted within folds" not in text
+
+
+def test_the_percent_fall_of_pain_and_each_threshold_are_told(run, shown):
+    told = shown["measured"]
+    assert "Spearman correlation" in told["sentences"][0] and "on permuted outcomes it is" in told["sentences"][0]
+    assert {row["words"] for row in told["rows"]} >= {"Spearman's correlation", "R², out of fold"}
+    assert {row["threshold"] for row in told["sweep"]} == {20, 30, 50}
+    assert told["figure"].startswith("data:image/")
+    write_table("results/metrics/change.tsv", read_table("results/metrics/change.tsv").iloc[:0])
+    off = dataclasses.replace(run, config=run.config | {"metrics": run.config["metrics"] | {"continuous": False}})
+    assert content(off)["measured"]["sentences"] == [
+        "The percent fall of pain was not predicted: metrics.continuous is false."
+    ]

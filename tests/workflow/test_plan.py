@@ -76,6 +76,18 @@ def test_a_folds_baselines_read_its_own_labels_and_cohort_and_no_table_of_the_ou
             assert not path.startswith("results/folds/labels/all")
 
 
+def test_the_outcome_itself_reaches_each_folds_own_job_and_the_metrics_alone(plan):
+    readers = [job for job in plan if any(path.startswith("results/folds/outcomes/") for path in job["input"])]
+    assert {job["rule"] for job in readers} == {"classifier_measured", "metrics_measured", "metrics_audit"}
+    for job in readers:
+        if job["rule"] == "classifier_measured":
+            fold = FOLD.search(job["output"][0])[0]
+            assert f"results/folds/outcomes/{fold}.tsv" in job["input"]
+            assert all(set(FOLD.findall(path)) <= {fold} and "/all" not in path for path in job["input"])
+            assert not [path for path in job["input"] if path.startswith("results/dataset/")]
+    assert sum(job["rule"] == "classifier_measured" for job in readers) == 2
+
+
 def test_the_null_is_made_again_for_every_linear_model_of_every_protocol(plan):
     jobs = {tuple(job["output"][0].split("/")[3:6]) for job in plan if job["rule"] == "metrics_null"}
     assert {("clean", "asc", "linear"), ("clean", "ssc", "linear"), ("paper", "asc", "linear")} <= jobs

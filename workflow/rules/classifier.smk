@@ -1,10 +1,13 @@
 # Per protocol, arm, model and fold: choose, train, predict. What a protocol may see is which files its rules are given.
-from restresponse.classifier.baselines import baseline_files
+from restresponse.classifier.baselines import baseline_files, edges_memory
+from restresponse.classifier.explanation import explanation_files, explanation_memory
 from restresponse.classifier.protocols import (
     config_row,
     kernel_memory,
     linear_files,
     linear_views,
+    measured_files,
+    measured_models,
     most_volumes,
     network_files,
     network_memory,
@@ -162,9 +165,71 @@ rule classifier_baselines:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(1000),
+        mem_mb=memory(edges_memory(len(PARTICIPANTS))),
     params:
         batches=BATCHES,
         code=code_of("classifier.baselines"),
     script:
         "../scripts/classifier_baselines.py"
+
+
+rule classifier_measured:
+    input:
+        unpack(lambda w: measured_files(PLAN, list(BATCHES), w.fold)),
+    output:
+        predictions="results/classifier/measured/{fold}/predictions.tsv",
+        permuted="results/classifier/measured/{fold}/permuted.npy",
+        sidecar="results/classifier/measured/{fold}/model.json",
+    log:
+        "results/logs/classifier_measured/{fold}.log",
+    benchmark:
+        "results/benchmarks/classifier_measured/{fold}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(kernel_memory(len(PARTICIPANTS), ORDERS[0], least=1500)),
+    params:
+        settings={
+            "batches": BATCHES,
+            "models": measured_models(PLAN),
+            "arms": PLAN.arms,
+            "settings_of": PLAN.models,
+            "thresholds": config["metrics"]["thresholds"],
+            "n_permutations": config["metrics"]["permutations"],
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+        },
+        code=code_of("classifier.measured_fold"),
+    script:
+        "../scripts/classifier_measured.py"
+
+
+rule classifier_explain:
+    input:
+        unpack(lambda w: explanation_files(PLAN, list(BATCHES), w)),
+        template=[path for path in (config["components"]["template"],) if path],
+        template_labels=[path for path in (config["components"]["template_labels"],) if path],
+    output:
+        table="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.tsv",
+        attribution="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.npy",
+        sidecar="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.json",
+    log:
+        "results/logs/classifier_explain/{protocol}_{arm}_{model}_{fold}.log",
+    benchmark:
+        "results/benchmarks/classifier_explain/{protocol}_{arm}_{model}_{fold}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(lambda w: explanation_memory(PLAN, config, w)),
+    params:
+        row=lambda w: config_row(PLAN, w),
+        settings={
+            "batches": BATCHES,
+            "seed": config["seed"],
+            "voxel_size": config["classifier"]["voxel_size"],
+        },
+        code=code_of("classifier.explanation"),
+    script:
+        "../scripts/classifier_explain.py"

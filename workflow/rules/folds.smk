@@ -9,6 +9,8 @@ rule folds_assign:
         folds="results/folds/folds.tsv",
         sidecar="results/folds/folds.json",
         labels=expand("results/folds/labels/{labels}.tsv", labels=COHORTS),
+        outcomes=expand("results/folds/outcomes/{labels}.tsv", labels=COHORTS),
+        outcomes_sidecars=expand("results/folds/outcomes/{labels}.json", labels=COHORTS),
         labels_sidecars=expand("results/folds/labels/{labels}.json", labels=COHORTS),
     log:
         "results/logs/folds_assign.log",

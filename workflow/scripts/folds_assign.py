@@ -6,10 +6,10 @@ with job(snakemake):
     from restresponse.folds import write_folds
 
     write_folds(
-        snakemake.input.labels,
-        snakemake.input.inclusion,
-        snakemake.output.folds,
-        snakemake.output.labels,
+        **dict(snakemake.input),
+        folds=snakemake.output.folds,
+        label_tables=snakemake.output.labels,
+        outcome_tables=snakemake.output.outcomes,
         **snakemake.params.settings,
         seed=snakemake.params.seed,
     )

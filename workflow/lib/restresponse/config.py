@@ -261,6 +261,7 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
         if set("{}<>") & set(config[section][key] or ""):
             yield f"{section}.{key}: found {config[section][key]!r}; Snakemake fills in what stands in {{}} and <>: rename the folder or file without them"
     yield from _nested_folders(config, working_directory)
+    yield from _fold_contradictions(config)
     yield from _outcome_contradictions(config)
     yield from refusals(config["metrics"]["baselines"], config["dataset"]["outcome"])
     yield from unnamed(config)
@@ -330,6 +331,12 @@ def _nested(key: str, folder: str, working_directory: Path) -> Iterator[str]:
         )
 
 
+def _fold_contradictions(config: dict[str, Any]) -> Iterator[str]:
+    repeats, seeds = config["folds"]["repeats"], config["folds"]["seeds"]
+    if repeats % seeds:
+        yield f"folds: {repeats} repeats cannot be {seeds} of each split; expected repeats to be a multiple of seeds: set folds.repeats to {-(-repeats // seeds) * seeds}"
+
+
 def _outcome_contradictions(config: dict[str, Any]) -> Iterator[str]:
     outcome = config["dataset"]["outcome"]
     both = {str(value) for value in outcome["responder_values"]} & {
@@ -369,5 +376,10 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"classifier.models.{name}.search: neither trials nor minutes; expected at least one, or the search would "
                 "never end: set search.trials, or search to null"
+            )
+        if settings.get("precision") == "mixed" and not classifier["gpu"]:
+            yield (
+                f"classifier.models.{name}.precision: found mixed, and classifier.gpu is 0; expected float32 on a CPU, where 16 "
+                "bits are slower: set classifier.gpu to 1, or precision to float32"
             )
     yield from protocol_contradictions(classifier, config["metrics"]["ladder"])

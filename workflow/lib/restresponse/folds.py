@@ -47,7 +47,9 @@ def eligible_participants(labels: pandas.DataFrame, inclusion: pandas.DataFrame)
     return responses, left_out
 
 
-def assign_folds(responses: Mapping[str, int], n_folds: int, repeats: int, seed: int) -> pandas.DataFrame:
+def assign_folds(
+    responses: Mapping[str, int], n_folds: int, repeats: int, seed: int, seeds: int = 1
+) -> pandas.DataFrame:
     """Deal participants into folds, stratified by response; each is tested once a repeat.
 
     Each class is shuffled and dealt in turn, the second class from where the first ended, so that neither the classes
@@ -58,7 +60,9 @@ def assign_folds(responses: Mapping[str, int], n_folds: int, repeats: int, seed:
     responses : mapping of participant_id to response (1 or 0)
     n_folds, repeats : int
     seed : int
-        Repeat r draws from the seed sequence (seed, r), so that more repeats leave the first ones as they are.
+        Split s draws from the seed sequence (seed, s), so that more repeats leave the first ones as they are.
+    seeds : int
+        Repeats in a row that have the same split, and differ by the seeds of their trainings alone.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def assign_folds(responses: Mapping[str, int], n_folds: int, repeats: int, seed:
         )
     names, rows = fold_names(n_folds, repeats), []
     for repeat in range(1, repeats + 1):
-        random = np.random.default_rng(np.random.SeedSequence([seed, repeat]))
+        random = np.random.default_rng(np.random.SeedSequence([seed, (repeat - 1) // seeds + 1]))
         shuffled = [members[value][place] for value in _CLASSES for place in random.permutation(len(members[value]))]
         for turn, participant in enumerate(shuffled):
             rows.append((repeat, names[(repeat - 1) * n_folds + turn % n_folds], participant))
@@ -109,6 +113,8 @@ def write_folds(
     n_folds: int,
     repeats: int,
     seed: int,
+    seeds: int = 1,
+    outcome_tables: Iterable[str | Path] = (),
 ) -> None:
     """Write the table of folds and the label tables, each with its JSON sidecar beside it.
 
@@ -118,7 +124,9 @@ def write_folds(
     folds : TSV to write: repeat, fold, participant_id of the test participants
     label_tables : TSVs to write, participant_id and response. The one named `all` holds every eligible participant; one
         named as a fold holds that fold's training participants and no others.
-    n_folds, repeats, seed : see `assign_folds`
+    n_folds, repeats, seed, seeds : see `assign_folds`
+    outcome_tables : TSVs to write, named as the label tables and of the same participants, those of them whose percent
+        fall of pain is known: participant_id, response and pain_change
 
     Raises
     ------
@@ -127,8 +135,9 @@ def write_folds(
     """
     import pandas as pd
 
+    known_outcomes = read_table(labels)
     responses, left_out = eligible_participants(
-        read_table(labels), read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
+        known_outcomes, read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
     )
     listed = InputError.from_problems("Labelled participants that were left out", left_out) if left_out else None
     if not responses:
@@ -138,10 +147,10 @@ def write_folds(
             + str(listed or "No participant has a label: see results/dataset/labels.tsv and dataset.outcome.")
         )
     try:
-        table = assign_folds(responses, n_folds, repeats, seed)
+        table = assign_folds(responses, n_folds, repeats, seed, seeds)
     except InputError as error:
         raise InputError(f"{error}\n{listed}" if listed else str(error)) from None
-    parameters = {"n_folds": n_folds, "repeats": repeats, "left_out": left_out}
+    parameters = {"n_folds": n_folds, "repeats": repeats, "seeds": seeds, "left_out": left_out}
     write_table(folds, table)
     write_sidecar(
         Path(folds).with_suffix(".json"),
@@ -151,15 +160,27 @@ def write_folds(
         seed=seed,
     )
     tested = {fold: set(part["participant_id"]) for fold, part in table.groupby("fold")}
-    for path in label_tables:
+    change = _changes(known_outcomes)
+    for path, measured in [*((path, False) for path in label_tables), *((path, True) for path in outcome_tables)]:
         name = Path(path).stem
         known = [participant for participant in responses if name == "all" or participant not in tested[name]]
-        rows = [(participant, responses[participant]) for participant in known]
-        write_table(path, pd.DataFrame(rows, columns=["participant_id", "response"]))
+        columns = {"participant_id": known, "response": [responses[participant] for participant in known]}
+        if measured:
+            columns["pain_change"] = [change.get(participant, np.nan) for participant in known]
+        rows = pd.DataFrame(columns).dropna()
+        write_table(path, rows)
         write_sidecar(
             Path(path).with_suffix(".json"),
-            labels_of=known,
+            labels_of=rows["participant_id"],
             sources=[labels, inclusion, folds],
             parameters=parameters,
             seed=seed,
         )
+
+
+def _changes(labels: pandas.DataFrame) -> dict[str, float]:
+    """Percent fall of pain of each participant of the table of labels of whom it is known."""
+    if "pain_change" not in labels:
+        return {}
+    known = labels.dropna(subset="pain_change")
+    return dict(zip(known["participant_id"], known["pain_change"].astype(float), strict=True))

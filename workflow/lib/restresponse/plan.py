@@ -20,6 +20,7 @@ class Plan:
     cohorts : `all` and every fold: on whom a statistic may be fitted
     orders : numbers of components; the first is the study's own, which an arm has that names none
     thresholds : p thresholds of the arms that select components, ascending
+    curve : those and the thresholds of `components.thresholds`, ascending: how many components each selects
     protocols, arms, models : the config's, by name; with `metrics.ladder` the rungs after the config's protocols, and after
         its arms those at further orders
     """
@@ -28,6 +29,7 @@ class Plan:
     cohorts: list[str]
     orders: list[int]
     thresholds: list[float]
+    curve: list[float]
     protocols: Mapping[str, Mapping[str, Any]]
     arms: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, Mapping[str, Any]]
@@ -39,11 +41,13 @@ class Plan:
         folds = fold_names(config["folds"]["n_folds"], config["folds"]["repeats"])
         orders, protocols = orders_of(config["group_ica"]), classifier["protocols"]
         arms = with_orders(classifier["arms"], orders[1:], classifier["models"])
+        thresholds = {arm["p"] for arm in arms.values() if arm.get("select")}
         return cls(
             folds=folds,
             cohorts=["all", *folds],
             orders=orders,
-            thresholds=sorted({arm["p"] for arm in arms.values() if arm.get("select")}),
+            thresholds=sorted(thresholds),
+            curve=sorted({*thresholds, *config["components"]["thresholds"]}),
             protocols=with_rungs(protocols) if config["metrics"]["ladder"] else protocols,
             arms=arms,
             models=classifier["models"],

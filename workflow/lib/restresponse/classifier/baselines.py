@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PENALTY = 1.0  # inverse strength of every baseline: fixed, so that none is tuned
 
+NETWORK = "network "  # before the name of a network in the name of its baseline
+
 
 @dataclass(frozen=True)
 class Baseline:
@@ -169,14 +171,13 @@ def network_baselines(amplitudes: pandas.DataFrame, matches: pandas.DataFrame) -
     for row in matches.itertuples():
         if isinstance(row.network, str):
             column = f"component_{int(row.component):02d}"
-            found.append(Baseline(network_name(row.network), amplitudes[[column]]))
+            found.append(Baseline(NETWORK + row.network, amplitudes[[column]]))
     return sorted(found, key=lambda baseline: baseline.name)
 
 
-def network_name(network: str) -> str:
-    """Name of a network's baseline: `network_` and small letters, digits and underscores."""
-    letters = "".join(letter.lower() if letter.isalnum() else "_" for letter in network)
-    return f"network_{letters.strip('_')}"
+def edges_memory(n_participants: int) -> int:
+    """Memory in MiB to ask for a job of the baselines: a few kernels of everyone, whatever the number of features."""
+    return 1000 + round(6 * 8 * n_participants**2 / 2**20)
 
 
 def baseline_files(batches: Sequence[str], order: int, fold: str) -> dict[str, Any]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from restresponse.batches import files_of
 from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
 from restresponse.classifier.inner import check_both_classes, seed_of
-from restresponse.classifier.kernel import MapProducts
+from restresponse.classifier.kernel_files import KernelFiles
 from restresponse.classifier.linear import Split, choose_penalty, fit, inner_splits, penalty_objective
 from restresponse.classifier.search import exhaustive, identity_of, search
-from restresponse.classifier.selection import Selector, read_selection
-from restresponse.dual_regression import read_time_courses, restrictions, spatial_gram
-from restresponse.errors import InputError
-from restresponse.files import read_array, read_json, writing
+from restresponse.classifier.selection import read_selection
+from restresponse.files import writing
 from restresponse.provenance import write_sidecar
 
 
@@ -26,9 +23,6 @@ def fit_fold(
     *,
     folds: str | Path,
     labels: str | Path,
-    gram: Sequence[str | Path],
-    sums: Sequence[str | Path],
-    records: Sequence[str | Path],
     batches: Mapping[str, Sequence[str]],
     fold: str,
     views: Mapping[str, str],
@@ -44,63 +38,44 @@ def fit_fold(
     sidecar: str | Path,
     watched_labels: Sequence[str | Path] = (),
     selection: Sequence[str | Path] = (),
-    amplitudes: Sequence[str | Path] = (),
-    matches: Sequence[str | Path] = (),
-    components: Sequence[str | Path] = (),
-    all_maps: Sequence[str | Path] = (),
+    **files: Sequence[str | Path],
 ) -> None:
     """Fit one fold's logistic ridge and write its predictions, coefficients and sidecar.
 
     Parameters
     ----------
-    gram, sums, records, components : one path for each distinct cohort of `views`, in order
-    all_maps : folders of the maps on all components, one for each of `batches` within each cohort, or none
+    files : those of `KernelFiles`, for each distinct cohort of `views`, in order
     selection : one table for each fold of `views`, or none
     views : the cohort of each fold looked at, `fold` first; more than one where the penalty is chosen on reported folds
     protocol, arm, model : rows of the config
     """
     known = Fold.read(fold, folds, labels, watched_labels)
     started = time.perf_counter()
-    cohorts = list(dict.fromkeys(views.values()))
-    facts = [read_json(record) for record in records]
-    names = list(facts[0]["participants"])
-    if any(fact["participants"] != names for fact in facts):
-        raise InputError(
-            "the kernels of the cohorts hold different participants; remove results/classifier/kernels, run again"
-        )
-    missing = sorted({*known.training, *known.test} - set(names))
-    if missing:
-        raise InputError(
-            f"{records[0]} has no maps of {', '.join(missing)}; remove results/classifier/kernels and run again"
-        )
+    kernels = KernelFiles(**files).read(
+        list(dict.fromkeys(views.values())),
+        batches,
+        p=arm.get("p"),
+        normalise=normalise,
+        require_match=require_match,
+    )
+    names = kernels.names
+    kernels.at([*known.training, *known.test])  # whoever has no maps is told
     position = {name: index for index, name in enumerate(names)}
     response = known.array(names)
-
-    products, read = {}, []
-    for index, cohort in enumerate(cohorts):
-        restrict = None
-        if all_maps:
-            folders = all_maps[index * len(batches) : (index + 1) * len(batches)]
-            courses = list(files_of(folders, batches, "_timecourses.tsv", names).values())
-            read += courses
-            restrict = refitting(components[index], courses, normalise)
-        products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
 
     def split_of(view: str, number: int) -> Split:
         test = [name for name in known.tests[view] if name in position]
         outside = set(test)
         training = known.training if view == fold else sorted(set(known.response) - outside)
         chosen = read_selection(selection[number], arm["p"]) if selection else None
-        return Split(products[views[view]], _at(position, training), _at(position, test), chosen)
+        return Split(kernels.products[views[view]], _at(position, training), _at(position, test), chosen)
 
     splits = [split_of(view, number) for number, view in enumerate(views)]
     own = splits[0]
     check_both_classes(response[own.training], f"the training participants of {fold}")
     if protocol["hyperparameters"] == "inner_folds":
-        choose = None
-        if amplitudes:
-            selector = Selector.read(amplitudes[0], matches[0], names, arm["p"], require_match)
-            choose = selector.on
+        selector = kernels.selectors.get(views[fold])
+        choose = None if selector is None else selector.on
         watched = inner_splits(
             own.products,
             own.training,
@@ -112,10 +87,7 @@ def fit_fold(
         )
     else:
         watched = splits
-    read_files = [
-        *(folds, labels, *watched_labels, *gram, *sums, *records),
-        *(*selection, *amplitudes, *matches, *components, *read),
-    ]
+    read_files = [folds, labels, *watched_labels, *selection, *kernels.sources, *kernels.time_courses]
     journal = Path(sidecar).with_name("search.journal")
     if model.get("search"):
         found = search(
@@ -179,14 +151,3 @@ def fit_fold(
 
 def _at(position: Mapping[str, int], names: Sequence[str]) -> np.ndarray:
     return np.array([position[name] for name in names], int)
-
-
-def refitting(
-    components: str | Path, time_courses: Sequence[str | Path], normalise: bool
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of the selected components that gives every participant's matrix of `dual_regression.restriction`."""
-    gram = spatial_gram(read_array(components))
-    covariances = np.stack(
-        [np.atleast_2d(np.cov(read_time_courses(path), rowvar=False, bias=True)) for path in time_courses]
-    )
-    return lambda selected: restrictions(covariances, gram, selected, normalise=normalise)

@@ -22,8 +22,9 @@ _SAME = 0.999  # |rank correlation| with the outcome at which a column is it und
 def refusals(columns: Sequence[str], outcome: Mapping[str, Any]) -> list[str]:
     """Why columns cannot be a clinical baseline, told from their names; one sentence each."""
     roles = {outcome["pain_after"]: "pain after treatment, which defines the outcome"}
-    if outcome["label_column"] is not None:
-        roles[outcome["label_column"]] = "the outcome itself"
+    for key in ("label_column", "change_column"):
+        if outcome[key] is not None:
+            roles[outcome[key]] = "the outcome itself"
     roles |= dict.fromkeys(_OWN, "a column of this workflow's own tables")
     roles[outcome["pain_before"]] = "pain before treatment, which is a baseline of its own already"
     return [
@@ -78,6 +79,8 @@ def _disguised(table: pandas.DataFrame, columns: Sequence[str], outcome: Mapping
     if len(numbers) == 2:
         wanted["the fall of pain"] = numbers["pain_before"] - numbers["pain_after"]
         wanted["the percent fall of pain"] = wanted["the fall of pain"] / numbers["pain_before"]
+    if outcome["change_column"] in table:
+        wanted[outcome["change_column"]] = pd.to_numeric(table[outcome["change_column"]], errors="coerce")
     if outcome["label_column"] in table:
         wanted[outcome["label_column"]] = pd.Series(pd.factorize(table[outcome["label_column"]])[0], dtype=float)
     found = []

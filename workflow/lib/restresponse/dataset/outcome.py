@@ -35,7 +35,8 @@ def labels(
     outcome, problems = settings["outcome"], Problems()
     columns = list(participants[0]) if participants else []
     by_label = outcome["label_column"] is not None
-    needed = ["label_column"] if by_label else ["pain_before", "pain_after"]
+    computed = ["pain_before", "pain_after"] if outcome["change_column"] is None else ["change_column"]
+    needed = ["label_column"] if by_label else computed
     for key in needed:
         if outcome[key] not in columns:
             remedy = (
@@ -89,7 +90,7 @@ def write_labels(participants: str | Path, settings: Mapping[str, Any], output: 
 def _labelled(row: Mapping[str, str], outcome: Mapping[str, Any], problems: Problems) -> dict[str, Any] | None:
     participant = row["participant_id"]
     if outcome["label_column"] is None:
-        change = pain_change(row, outcome["pain_before"], outcome["pain_after"], problems)
+        change = change_of(row, outcome, problems)
         return (
             None
             if change is None
@@ -116,11 +117,30 @@ def _labelled(row: Mapping[str, str], outcome: Mapping[str, Any], problems: Prob
             f"{outcome['label_column']} is {cell!r}, {where} nonresponder_values; expected one of them: correct dataset.outcome or the cell",
         )
         return None
-    known = {outcome["pain_before"], outcome["pain_after"]} <= row.keys()
-    change = (
-        pain_change(row, outcome["pain_before"], outcome["pain_after"], Problems()) if known else None
-    )  # beside the label: not needed
+    stated = {outcome["change_column"]} if outcome["change_column"] else {outcome["pain_before"], outcome["pain_after"]}
+    change = change_of(row, outcome, Problems()) if stated <= row.keys() else None  # beside the label: not needed
     return {"participant_id": participant, "response": meanings[0], "pain_change": change}
+
+
+def change_of(row: Mapping[str, str], outcome: Mapping[str, Any], problems: Problems) -> float | None:
+    """Fall of pain in percent of pain before, from the column that holds it or from pain before and after."""
+    column = outcome["change_column"]
+    if column is None:
+        return pain_change(row, outcome["pain_before"], outcome["pain_after"], problems)
+    cell = row[column].strip()
+    if is_missing(cell):
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value > 100:
+        problems.add(
+            row["participant_id"],
+            f"{column} is {cell!r}; expected the percent fall of pain, a number of at most 100 (negative where pain rose), or n/a",
+        )
+        return None
+    return value
 
 
 def pain_change(row: Mapping[str, str], before: str, after: str, problems: Problems) -> float | None:

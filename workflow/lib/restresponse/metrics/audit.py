@@ -14,7 +14,7 @@ from typing import Any
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
 from restresponse.metrics.certificate import write_certificate
-from restresponse.metrics.chain import Baselines, Classification, Step, inner_participants, steps_of
+from restresponse.metrics.chain import Baselines, Classification, Measured, Step, inner_participants, steps_of
 from restresponse.metrics.evidence import Evidence, cohorts_in
 from restresponse.metrics.inputs import inputs_problem
 from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
@@ -38,6 +38,7 @@ def audit_run(
     audit: str | Path,
     certificate: str | Path,
     baselines: Sequence[str] = (),
+    measured: Sequence[str] = (),
 ) -> None:
     """Audit every classification of a results folder; write the table and the certificate.
 
@@ -51,7 +52,7 @@ def audit_run(
     group_ica : `exact_limit` and `passes` of the config
     audit : the table to write, with the columns of `COLUMNS`
     certificate : the JSON file to write, see `write_certificate`
-    baselines : folds whose baselines are audited too
+    baselines, measured : folds whose baselines and models of the percent fall of pain are audited too
 
     Raises
     ------
@@ -63,7 +64,7 @@ def audit_run(
     evidence = Evidence(results, batches, group_ica)
     tested = read_table(evidence.results / "folds/folds.tsv").groupby("fold")["participant_id"]
     folds = {fold: frozenset(participants) for fold, participants in tested}
-    plan = Plan(sorted(folds), ["all", *sorted(folds)], [order], [], protocols, arms, models)
+    plan = Plan(sorted(folds), ["all", *sorted(folds)], [order], [], [], protocols, arms, models)
     rows, cases = [], []
     for protocol, arm, model, fold in classifications:
         if fold not in folds:
@@ -83,6 +84,7 @@ def audit_run(
         )
         cases.append(case)
     cases += [Baselines.of(fold, order, folds, batches) for fold in baselines]
+    cases += [Measured.of(fold, order, folds, batches, arms) for fold in measured]
     for case in cases:
         names = (case.protocol, case.arm, case.model, case.fold)
         ways = ways_back(evidence, evidence.results / case.folder / "model.json")

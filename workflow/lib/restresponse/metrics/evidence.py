@@ -17,9 +17,9 @@ from restresponse.group_ica.layout import Layout
 from restresponse.metrics.refits import Refits
 
 _COHORTS = re.compile(r"/(?:group_ica|dual_regression|components|kernels)/(all|rep-\d+_fold-\d+)/")
-_TABLES = re.compile(r"(?:/folds/labels/|labels-)(all|rep-\d+_fold-\d+)(?=[/_.])")
+_TABLES = re.compile(r"(?:/folds/(?:labels|outcomes)/|labels-)(all|rep-\d+_fold-\d+)(?=[/_.])")
 _TEMPORARY = re.compile(r"/sub-[^/]+\.(npy|nii\.gz)$")
-_LABEL_TABLE = re.compile(r"/folds/labels/[^/]+\.tsv$")
+_LABEL_TABLE = re.compile(r"/folds/(?:labels|outcomes)/[^/]+\.tsv$")
 _TOLERANCE = 1e-6  # relative, of a recomputed number; tables keep ten digits
 
 

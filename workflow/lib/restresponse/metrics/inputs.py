@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from restresponse.classifier.baselines import baseline_files
-from restresponse.classifier.protocols import linear_files, network_files
-from restresponse.metrics.chain import Baselines, Classification
+from restresponse.classifier.protocols import linear_files, measured_files, network_files
+from restresponse.metrics.chain import Baselines, Classification, Measured
 from restresponse.metrics.evidence import Evidence
 from restresponse.plan import Plan
 
@@ -41,6 +41,8 @@ def _files(case: Classification, plan: Plan, batches: Mapping[str, Sequence[str]
     names: Any = SimpleNamespace(protocol=case.protocol, arm=case.arm, model=case.model, fold=case.fold)
     if isinstance(case, Baselines):
         files = baseline_files(list(batches), case.order, case.fold)
+    elif isinstance(case, Measured):
+        files = measured_files(plan, list(batches), case.fold)
     else:
         files = (linear_files if case.kind == "linear" else network_files)(plan, list(batches), names)
     return {name: [paths] if isinstance(paths, str) else list(paths) for name, paths in files.items()}

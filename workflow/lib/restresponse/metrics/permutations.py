@@ -16,19 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from restresponse.batches import files_of
 from restresponse.classifier.inner import seed_of
-from restresponse.classifier.kernel import MapProducts
-from restresponse.classifier.linear_fold import refitting
+from restresponse.classifier.kernel_files import KernelFiles
 from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
 from restresponse.classifier.protocols import (
     kernel_memory,
     refits,
     reported_folds,
 )
-from restresponse.classifier.selection import Selector
 from restresponse.errors import InputError
-from restresponse.files import read_json, read_table, write_table
+from restresponse.files import read_table, write_table
 from restresponse.metrics.scores import Sample, mean_fold_auc, pooled_values
 
 if TYPE_CHECKING:
@@ -70,10 +67,10 @@ def chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
     return (number - 1) * CHUNK + (number > 1), min(number * CHUNK, n_permutations) + 1
 
 
-def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
-    """Input files of `metrics_null`: of each distinct cohort of the first repeat's folds, in their order."""
+def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any, first: str | None = None) -> dict[str, Any]:
+    """Input files of `metrics_null`: of each distinct cohort of the folds of `first`'s repeat (None: of the first), in their order."""
     arm, order = plan.arms[wildcards.arm], plan.order_of(wildcards.arm)
-    folds = reported_folds(plan, plan.folds[0])
+    folds = reported_folds(plan, first or plan.folds[0])
     cohorts = list(dict.fromkeys(plan.cohort(wildcards.protocol, fold) for fold in folds))
     kernels = [f"results/classifier/kernels/{cohort}/order-{order}" for cohort in cohorts]
     files: dict[str, Any] = {
@@ -93,10 +90,10 @@ def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dic
     return files
 
 
-def null_memory(plan: Plan, n_participants: int, wildcards: Any) -> int:
+def null_memory(plan: Plan, n_participants: int, protocol: str, arm: str) -> int:
     """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
-    cohorts = {plan.cohort(wildcards.protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
-    return 1000 + len(cohorts) * kernel_memory(n_participants, plan.order_of(wildcards.arm), least=100)
+    cohorts = {plan.cohort(protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
+    return 1000 + len(cohorts) * kernel_memory(n_participants, plan.order_of(arm), least=100)
 
 
 def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:
@@ -122,13 +119,65 @@ def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int
     return found
 
 
+def read_views(
+    *,
+    folds: str | Path,
+    labels: str | Path,
+    batches: Mapping[str, Sequence[str]],
+    cohorts: Mapping[str, str],
+    protocol: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    seed: int,
+    normalise: bool,
+    require_match: bool,
+    **files: Sequence[str | Path],
+) -> tuple[dict[str, View], np.ndarray]:
+    """Each fold of `cohorts` as a protocol lets an arm's linear model see it, and the labels, -1 where there is none.
+
+    The parameters are those of `write_null`.
+    """
+    table, known = read_table(folds), read_table(labels)
+    kernels = KernelFiles(**files).read(
+        list(dict.fromkeys(cohorts.values())),
+        batches,
+        p=arm.get("p"),
+        normalise=normalise,
+        require_match=require_match,
+    )
+    label_of = dict(zip(known["participant_id"], known["response"].astype(int), strict=True))
+    response = np.array([label_of.get(name, -1) for name in kernels.names])
+    tests = {fold: np.sort(kernels.at(members)) for fold, members in _members(table, cohorts)}
+    labelled = np.flatnonzero(response >= 0)
+    views = {}
+    for fold, cohort in cohorts.items():
+        training = np.setdiff1d(labelled, tests[fold])
+        views[fold] = View(
+            kernels.products[cohort],
+            training,
+            tests[fold],
+            kernels.selectors.get(cohort),
+            labelled if protocol["selection"] == "all" else training,
+            seed_of(seed, fold, "inner"),
+        )
+    return views, response
+
+
+def procedure_of(
+    protocol: Mapping[str, Any], arm: Mapping[str, Any], model: Mapping[str, Any], n_inner_folds: int
+) -> Procedure:
+    """How a protocol makes an arm's linear model."""
+    return Procedure(
+        model["penalties"],
+        on_reported_folds=protocol["hyperparameters"] == "reported_folds",
+        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
+        n_inner_folds=n_inner_folds,
+    )
+
+
 def write_null(
     *,
     folds: str | Path,
     labels: str | Path,
-    gram: Sequence[str | Path],
-    sums: Sequence[str | Path],
-    records: Sequence[str | Path],
     batches: Mapping[str, Sequence[str]],
     cohorts: Mapping[str, str],
     key: Sequence[str],
@@ -141,67 +190,35 @@ def write_null(
     normalise: bool,
     require_match: bool,
     null: str | Path,
-    amplitudes: Sequence[str | Path] = (),
-    matches: Sequence[str | Path] = (),
-    components: Sequence[str | Path] = (),
-    all_maps: Sequence[str | Path] = (),
+    **files: Sequence[str | Path],
 ) -> None:
     """Write mean of fold AUCs and pooled AUC of a range of permutations, columns `NULL_COLUMNS`.
 
     Parameters
     ----------
-    gram, sums, records, amplitudes, matches, components : one path for each distinct cohort of `cohorts`, in order
-    all_maps : folders of the maps on all components, one for each of `batches` within each cohort, or none
     cohorts : the cohort of each fold of the first repeat
     key : names of protocol, arm and model
     protocol, arm, model : rows of the config
     permutations : the first number and the one after the last
+    files : those of `KernelFiles`, for each distinct cohort of `cohorts`, in order
     """
     import pandas as pd
 
-    table, known = read_table(folds), read_table(labels)
-    distinct = list(dict.fromkeys(cohorts.values()))
-    facts = [read_json(record) for record in records]
-    names = facts[0]["participants"]
-    if any(fact["participants"] != names for fact in facts):
-        raise InputError(
-            "the kernels of the cohorts hold different participants; remove results/classifier/kernels, run again"
-        )
-    label_of = dict(zip(known["participant_id"], known["response"].astype(int), strict=True))
-    response = np.array([label_of.get(name, -1) for name in names])
-    position = {name: index for index, name in enumerate(names)}
-    tests = {fold: np.array(sorted(position[name] for name in members)) for fold, members in _members(table, cohorts)}
-    labelled = np.flatnonzero(response >= 0)
-
-    products, selectors = {}, {}
-    for index, cohort in enumerate(distinct):
-        restrict = None
-        if all_maps:
-            folders = all_maps[index * len(batches) : (index + 1) * len(batches)]
-            courses = list(files_of(folders, batches, "_timecourses.tsv", names).values())
-            restrict = refitting(components[index], courses, normalise)
-        products[cohort] = MapProducts.read(gram[index], sums[index], facts[index]["n_voxels"], restrict)
-        if amplitudes:
-            selectors[cohort] = Selector.read(amplitudes[index], matches[index], names, arm["p"], require_match)
-    views = {}
-    for fold, cohort in cohorts.items():
-        training = np.setdiff1d(labelled, tests[fold])
-        views[fold] = View(
-            products[cohort],
-            training,
-            tests[fold],
-            selectors.get(cohort),
-            labelled if protocol["selection"] == "all" else training,
-            seed_of(seed, fold, "inner"),
-        )
-    procedure = Procedure(
-        model["penalties"],
-        on_reported_folds=protocol["hyperparameters"] == "reported_folds",
-        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
-        n_inner_folds=n_inner_folds,
+    views, response = read_views(
+        folds=folds,
+        labels=labels,
+        batches=batches,
+        cohorts=cohorts,
+        protocol=protocol,
+        arm=arm,
+        seed=seed,
+        normalise=normalise,
+        require_match=require_match,
+        **files,
     )
+    procedure = procedure_of(protocol, arm, model, n_inner_folds)
     numbers = range(*permutations)
-    labellings = permuted_labels(response, list(tests.values()), seed, numbers)
+    labellings = permuted_labels(response, [view.test for view in views.values()], seed, numbers)
     mean, pooled = mean_fold_areas(views, labellings, rerun(views, labellings, procedure))
     columns = dict(zip(NULL_COLUMNS, (*key, list(numbers), mean, pooled), strict=True))
     write_table(null, pd.DataFrame(columns))
@@ -251,7 +268,7 @@ def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence
         groups = {key: rows.sort_values("permutation") for key, rows in part.groupby(["arm", "model"], sort=False)}
         for scope in ("mean", "pooled"):
             values = {key: group[scope].to_numpy(np.float64) for key, group in groups.items()}
-            largest = np.max([_standardised(value) for value in values.values()], axis=0)
+            largest = np.max([standardised(value) for value in values.values()], axis=0)
             for (arm, model), value in values.items():
                 sample = Sample.of(own[protocol, arm, model])
                 auc = mean_fold_auc(sample) if scope == "mean" else pooled_values(sample)["auc"]
@@ -264,7 +281,7 @@ def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence
                 low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
                 spread = float(drawn.std(ddof=1)) if len(drawn) > 1 else np.nan
                 centre, error = float(drawn.mean()), spread / np.sqrt(len(drawn))
-                p, p_maxt = exceedance(value[0], drawn), exceedance(_standardised(value)[0], largest[1:])
+                p, p_maxt = exceedance(value[0], drawn), exceedance(standardised(value)[0], largest[1:])
                 rows.append((protocol, arm, model, scope, auc, centre, error, spread, low, high, p, p_maxt, len(drawn)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -274,7 +291,7 @@ def exceedance(value: float, drawn: np.ndarray) -> float:
     return float((1 + (drawn >= value - 1e-9).sum()) / (1 + len(drawn)))
 
 
-def _standardised(values: np.ndarray) -> np.ndarray:
+def standardised(values: np.ndarray) -> np.ndarray:
     """Values over their spread, the observed one among them: exchangeable, and arms of another spread weigh the same."""
     spread = values.std()
     return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)

@@ -17,7 +17,7 @@ import numpy as np
 from restresponse.batches import files_of
 from restresponse.classifier.inputs import ClassifierGrid
 from restresponse.classifier.kernel import Channels, MapProducts
-from restresponse.classifier.linear_fold import refitting
+from restresponse.classifier.kernel_files import refitting
 from restresponse.files import read_array, read_json, read_table
 
 _TOLERANCE = 1e-6  # relative, of a scaling; absolute, of a predicted probability (tables keep ten digits)
@@ -80,6 +80,34 @@ class Refits:
         return pairs[:, 0], pairs[:, 1], rows.shape[1]
 
     def _linear_problem(self, fit: Fit, recorded: Mapping[str, Any]) -> str | None:
+        names, inside, kernel, sums = self._kernel(fit)
+        problem = _scaling_problem(recorded, *sums)
+        if problem:
+            return problem
+        table = read_table(self._results / fit.folder / "predictions.tsv").set_index("participant_id")["y_score"]
+        labels = read_table(self._results / fit.labels).set_index("participant_id")["response"]
+        scores = _scores(kernel, inside, labels.loc[list(fit.training)].to_numpy(int), fit.facts["chosen"]["penalty"])
+        return _gap(scores[[names.index(name) for name in table.index]], table.to_numpy(np.float64), 1.0)
+
+    def measured_problem(self, fit: Fit) -> str | None:
+        """What is wrong with one model of the percent fall of pain; `fit.facts["chosen"]` says which. None: nothing."""
+        names, inside, kernel, _ = self._kernel(fit)
+        chosen = fit.facts["chosen"]
+        table = read_table(self._results / fit.folder / "predictions.tsv", text_columns=("arm", "model", "target"))
+        own = (table[["arm", "model", "target"]] == [chosen[key] for key in ("arm", "model", "target")]).all(axis=1)
+        change = read_table(self._results / fit.labels).set_index("participant_id")["pain_change"]
+        values = change.loc[list(fit.training)].to_numpy(np.float64)
+        if chosen["target"] == "change":
+            scores, unit = _change(kernel, inside, values, chosen["penalty"]), float(np.std(values))
+        else:
+            reached = np.round(values, 9) >= float(chosen["target"].removeprefix("threshold-"))
+            scores, unit = _scores(kernel, inside, reached.astype(int), chosen["penalty"]), 1.0
+        rows = table[own]
+        found = scores[[names.index(name) for name in rows["participant_id"]]]
+        return _gap(found, rows["predicted"].to_numpy(np.float64), unit)
+
+    def _kernel(self, fit: Fit) -> tuple[list[str], np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, int]]:
+        """Participants, positions of the training ones, the kernel scaled by those, and the sums of their channels."""
         record = read_json(self._results / fit.kernels / "gram.json")
         names = list(record["participants"])
         inside = np.array([names.index(name) for name in fit.training])
@@ -87,17 +115,8 @@ class Refits:
         sums = channels.sums[inside].sum(axis=0)
         squares = np.diagonal(channels.products, axis1=1, axis2=2)[:, inside].sum(axis=1)
         n_values = len(inside) * channels.n_voxels
-        problem = _scaling_problem(recorded, sums, squares, n_values)
-        if problem:
-            return problem
         variance = squares / n_values - (sums / n_values) ** 2
-        kernel = np.tensordot(1 / variance, channels.products, axes=1)
-        table = read_table(self._results / fit.folder / "predictions.tsv").set_index("participant_id")["y_score"]
-        labels = read_table(self._results / fit.labels).set_index("participant_id")["response"]
-        scores = _scores(kernel, inside, labels.loc[list(fit.training)].to_numpy(int), fit.facts["chosen"]["penalty"])
-        found = scores[[names.index(name) for name in table.index]]
-        gap = np.max(np.abs(found - table.to_numpy(np.float64)), initial=0.0)
-        return None if gap < _TOLERANCE else f"the fit on the training participants gives other scores (by {gap:.2g})"
+        return names, inside, np.tensordot(1 / variance, channels.products, axes=1), (sums, squares, n_values)
 
     def _channels(self, fit: Fit, names: Sequence[str], n_voxels: int) -> Channels:
         selected = np.asarray(fit.facts["chosen"]["selected"], int) - 1 if fit.selects else None
@@ -123,17 +142,35 @@ def _scaling_problem(recorded: Mapping[str, Any], sums: np.ndarray, squares: np.
     return None if gap < _TOLERANCE else f"the scaling is not that of the training participants (by {gap:.2g} of an SD)"
 
 
+def _gap(found: np.ndarray, recorded: np.ndarray, unit: float) -> str | None:
+    gap = np.max(np.abs(found - recorded), initial=0.0) / unit
+    return None if gap < _TOLERANCE else f"the fit on the training participants gives other scores (by {gap:.2g})"
+
+
 def _scores(kernel: np.ndarray, inside: np.ndarray, response: np.ndarray, penalty: float) -> np.ndarray:
     """Probability of a responder, `(n,)`, by logistic ridge on a kernel `(n, n)` centred on the participants `inside`."""
     from scipy.special import expit
     from sklearn.linear_model import LogisticRegression
 
+    features = _features(kernel, inside)
+    model = LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-10, max_iter=500)
+    model.fit(features[inside], response)
+    return expit(features @ model.coef_[0] + model.intercept_[0])
+
+
+def _change(kernel: np.ndarray, inside: np.ndarray, values: np.ndarray, penalty: float) -> np.ndarray:
+    """The change, `(n,)`, by ridge regression on the same kernel."""
+    from sklearn.linear_model import Ridge
+
+    features = _features(kernel, inside)
+    return Ridge(alpha=1 / penalty).fit(features[inside], values).predict(features)
+
+
+def _features(kernel: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Features `(n, rank)` whose inner products with those of `inside` are the kernel, centred and scaled by those."""
     left = kernel - kernel[inside].mean(axis=0)
     middle = left - left[:, inside].mean(axis=1)[:, None]
     block = middle[np.ix_(inside, inside)]
     values, vectors = np.linalg.eigh((block + block.T) / 2)
     kept = values > 1e-10 * values[-1]
-    features = middle[:, inside] @ (vectors[:, kept] / np.sqrt(values[kept] * np.trace(block) / len(inside)))
-    model = LogisticRegression(C=penalty, solver="newton-cholesky", tol=1e-10, max_iter=500)
-    model.fit(features[inside], response)
-    return expit(features @ model.coef_[0] + model.intercept_[0])
+    return middle[:, inside] @ (vectors[:, kept] / np.sqrt(values[kept] * np.trace(block) / len(inside)))

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from restresponse.metrics.evidence import Evidence
 
-_OF_A_LABEL_TABLE = re.compile(r"(?:^|/)(?:folds/labels/[^/]+|dataset/(?:labels|participants))\.tsv$")
+_OF_A_LABEL_TABLE = re.compile(r"(?:^|/)(?:folds/(?:labels|outcomes)/[^/]+|dataset/(?:labels|participants))\.tsv$")
 _OF_A_REDUCTION = re.compile(r"/group_ica/participants/[^/]+/(sub-[A-Za-z0-9]+)_reduced\.npy$")
 _SIDECARS = (  # what a file is called -> what its sidecar is called, within a stage's folder; the first that fits
     (re.compile(r"/(group_ica/participants/.*)\.npy$"), r"/\1.json"),

@@ -87,6 +87,11 @@ def analysis_methods(
         f"{config['components']['threshold']:g}; amplitudes of responders and non-responders were compared by Welch's t "
         f"({_thresholds(selection)}) with false discovery rates and permutation p values of the largest |t|.",
     ]
+    if config["metrics"]["voxel_permutations"]:
+        text.append(
+            "For the report alone, maps of responders and non-responders were compared voxel by voxel by a two-sample t, p by "
+            f"{config['metrics']['voxel_permutations']:,} permutations of the labels against the largest |t| over voxels."
+        )
     text += _model_sentences(models, config)
     repeats, folds = config["folds"]["repeats"], config["folds"]["n_folds"]
     interval = (
@@ -145,7 +150,7 @@ def _model_sentences(
             text.append(
                 f"Classifier {name} (arms {arms}): a 3D convolutional network, preset {settings['preset']} with "
                 f"{_span(counts)} trainable parameters, trained by Adam {_training_words(settings)}, batches of "
-                f"{settings['batch_size']}, binary cross-entropy." + chosen
+                f"{settings['batch_size']}, binary cross-entropy{_option_words(settings)}." + chosen
             )
         else:
             text.append(
@@ -153,6 +158,20 @@ def _model_sentences(
                 f"chosen from {', '.join(f'{value:g}' for value in settings['penalties'])}." + chosen
             )
     return text
+
+
+def _option_words(settings: Mapping[str, Any]) -> str:
+    """What a network's model asks for beyond the paper."""
+    change = settings.get("augmentation") or {}
+    words = ["the grid cut to the brain's box"] if settings.get("crop") == "brain" else []
+    words += ["16-bit numbers where they suffice"] if settings.get("precision") == "mixed" else []
+    extra = ["half of the loss for each class"] if settings.get("class_weights") else []
+    extra += [f"the mean log-odds of {settings['members']} networks"] if settings.get("members", 1) > 1 else []
+    extra += [f"shifts of up to {change['shift']} voxels"] if change.get("shift") else []
+    extra += ["left and right exchanged in half of the samples"] if change.get("flip") else []
+    extra += [f"noise of {change['noise']:g} standard deviations"] if change.get("noise") else []
+    words += [f"{', '.join(extra)} (not in the protocols of the published study)"] if extra else []
+    return f", {', '.join(words)}" if words else ""
 
 
 def _group_pca(facts: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from restresponse.classifier.baselines import NETWORK
 from restresponse.metrics.collect import BASELINE, CLEAN
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ _WORDS = {
 
 def words_of(baseline: str) -> str:
     """A baseline in words."""
-    network = baseline.removeprefix("network_")
-    return _WORDS.get(baseline, f"the amplitude of one network alone ({network.replace('_', ' ')})")
+    return _WORDS.get(baseline, f"the amplitude of one network alone ({baseline.removeprefix(NETWORK)})")
 
 
 def baseline_sentence(comparisons: pandas.DataFrame, lead: tuple[str, str] | None, confidence: float) -> list[str]:
@@ -89,7 +89,7 @@ def baseline_rows(metrics: pandas.DataFrame) -> list[dict[str, Any]]:
         rows.append(
             {
                 "words": words_of(model),
-                "network": model.startswith("network_"),
+                "network": model.startswith(NETWORK),
                 "mean_auc": cells["auc", "mean"],
                 "pooled_auc": cells["auc", "pooled"],
                 "balanced_accuracy": cells["balanced_accuracy", "pooled"],
