@@ -99,7 +99,9 @@ rule metrics_null:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], w.protocol, w.arm)),
+        mem_mb=memory(
+            lambda w: null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], w.protocol, w.arm)
+        ),
     params:
         row=lambda w: config_row(PLAN, w),
         cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
@@ -251,7 +253,15 @@ rule metrics_curve:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(max((null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], *case["key"][:2]) for case in CURVES), default=1000)),
+        mem_mb=memory(
+            max(
+                (
+                    null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], *case["key"][:2])
+                    for case in CURVES
+                ),
+                default=1000,
+            )
+        ),
     params:
         settings={
             "cases": CURVES,
