@@ -33,14 +33,16 @@ def submissions(output: str) -> list[str]:
 
 
 def asked(output: str) -> dict[str, dict[str, int]]:
-    """Numbers among the resources of a job of each rule."""
+    """Numbers among the resources of each rule's jobs, the greatest of them."""
     found: dict[str, dict[str, int]] = {}
     rule = ""
     for line in output.splitlines():
         if match := re.match(r"\s*rule (\w+):$", line):
             rule = match[1]
         elif match := re.match(r"\s*resources: (.*)", line):
-            found[rule] = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)(?=,|$)", match[1])}
+            numbers = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)(?=,|$)", match[1])}
+            before = found.setdefault(rule, {})
+            found[rule] = {name: max(number, before.get(name, 0)) for name, number in numbers.items()}
     return found
 
 
