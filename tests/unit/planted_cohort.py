@@ -8,7 +8,7 @@ from classifier_cohort import FOLDS, N_COMPONENTS, N_SCANS, Cohort, config, job_
 
 from restresponse.classifier.explanation import explain_fold, explanation_files
 from restresponse.classifier.linear_fold import fit_fold
-from restresponse.components.match import network_templates
+from restresponse.components.templates import network_templates
 from restresponse.files import read_table, write_table
 from restresponse.grid import brain_mask, grid
 from restresponse.metrics.explanation import write_explanations
@@ -33,7 +33,7 @@ def planted_cohort(n: int = 36, effect: float = 0.5, seed: int = 4) -> tuple[Coh
     found = (amplitude[:, :, None] * components + noise).astype(np.float32)
     courses = rng.standard_normal((n, N_SCANS, N_COMPONENTS))
     people = [f"sub-{number:02d}" for number in range(1, n + 1)]
-    return Cohort(found, mask, response, courses, components, people, affine), [names[index] for index in chosen]
+    return Cohort(found, mask, response, courses, components, people, affine=affine), [names[index] for index in chosen]
 
 
 def explain(cohort: Cohort, kind: str, arm: str, arguments: dict, folder) -> pd.DataFrame:
@@ -44,8 +44,6 @@ def explain(cohort: Cohort, kind: str, arm: str, arguments: dict, folder) -> pd.
         **explanation_files(Plan.of(config()), list(cohort.batches), wildcards),
         **{key: arguments[key] for key in ("batches", "fold", "protocol", "arm", "model")},
         voxel_size=None,
-        template=None,
-        template_labels=None,
         seed=1,
         table=folder / "explanation.tsv",
         attribution=folder / "explanation.npy",

@@ -7,7 +7,7 @@ import pytest
 from classifier_cohort import FOLDS
 from planted_cohort import PLANTED, write_explained
 
-from restresponse.components.match import network_templates
+from restresponse.components.templates import network_templates
 from restresponse.errors import InputError
 from restresponse.files import read_table
 from restresponse.metrics.explanation import (

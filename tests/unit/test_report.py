@@ -339,7 +339,11 @@ def test_without_identifiers_nothing_in_the_page_tells_who_anyone_is(anonymous):
     source = re.sub(r"(?<=base64,)[A-Za-z0-9+/=]+", "", source)  # figures, in which any three letters may stand
     for word in ("jane", "J1D", "task-rest_run", "/home"):
         assert word not in source
-    assert re.findall(r'href="([^#"]+)"', source) == ["data:,", "../quality/index.html"]
+    assert re.findall(r'href="([^#"]+)"', source) == [
+        "data:,",
+        "../quality/index.html",
+        "components_order-4.html",
+    ]
     assert "names no participant and no scan" in outline.text
     # what the page is for is still there
     assert "the BOLD …/(a scan).nii.gz is truncated; see …/a.log" in outline.text
@@ -420,3 +424,12 @@ def test_the_percent_fall_of_pain_and_each_threshold_are_told(run, shown):
     assert content(off)["measured"]["sentences"] == [
         "The percent fall of pain was not predicted: metrics.continuous is false."
     ]
+
+
+def test_the_methods_name_the_null_the_baselines_and_the_change(run, shown):
+    text = " ".join(shown["methods"])
+    assert "Baselines, on the same folds" in text and "connectivity between 32 nodes" in text
+    assert "permutations of the labels within outer folds" in text
+    assert "percent fall of pain of 11 participants was predicted" in text and "20, 30, 50 %" in text
+    off = dataclasses.replace(run, config=run.config | {"metrics": run.config["metrics"] | {"permutations": 0}})
+    assert not [sentence for sentence in content(off)["methods"] if sentence.startswith("Null:")]

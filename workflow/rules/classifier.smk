@@ -209,6 +209,8 @@ rule classifier_measured:
 rule classifier_explain:
     input:
         unpack(lambda w: explanation_files(PLAN, list(BATCHES), w)),
+        template=[path for path in (config["components"]["template"],) if path],
+        template_labels=[path for path in (config["components"]["template_labels"],) if path],
     output:
         table="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.tsv",
         attribution="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.npy",
@@ -227,8 +229,6 @@ rule classifier_explain:
             "batches": BATCHES,
             "seed": config["seed"],
             "voxel_size": config["classifier"]["voxel_size"],
-            "template": config["components"]["template"],
-            "template_labels": config["components"]["template_labels"],
         },
         code=code_of("classifier.explanation"),
     script:

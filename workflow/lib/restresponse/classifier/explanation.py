@@ -82,13 +82,13 @@ def explain_fold(
     arm: Mapping[str, Any],
     model: Mapping[str, Any],
     voxel_size: float | None,
-    template: str | None,
-    template_labels: str | None,
     seed: int,
     table: str | Path,
     attribution: str | Path,
     sidecar: str | Path,
     selection: Sequence[str | Path] = (),
+    template: Sequence[str | Path] = (),
+    template_labels: Sequence[str | Path] = (),
 ) -> None:
     """Write what each component and each network adds to the decision on every test participant of a fold.
 
@@ -97,7 +97,7 @@ def explain_fold(
     maps, selection : as the job of the network has them
     fitted, facts, predictions : the fold's model, its sidecar, and what it predicted
     protocol, arm, model : rows of the config
-    template, template_labels : the networks whose regions are occluded, see `network_templates`
+    template, template_labels : image and names of the networks whose regions are occluded, or none: `network_templates`
     table : to write, with the columns of `COLUMNS`, of the model and of the same with its weights shuffled, log-odds
     attribution : (n_test, n_voxels) array to write, integrated gradients on the classifier's grid summed over channels
 
@@ -140,9 +140,10 @@ def explain_fold(
     middle = middle.astype(np.float32)
     _check_predictions(decision, test, scaled(test), predictions, fitted)
 
-    inside = network_templates(target.mask, target.affine, template, template_labels)
+    images, labels = ([*paths, None][0] for paths in (template, template_labels))
+    networks = network_templates(target.mask, target.affine, images, labels)
     # The same voxels of a network as its Dice with a component counts.
-    regions = {name: values > 0.5 * values.max() for name, values in zip(*inside, strict=True)}
+    regions = {name: values > 0.5 * values.max() for name, values in zip(*networks, strict=True) if values.any()}
     shuffled = decision.randomised(seed_of(seed, fold, "explanation"))
     rows, volumes_of = [], []
     for name, sample in zip(test, scaled(test), strict=True):
@@ -158,7 +159,7 @@ def explain_fold(
         fitted_on=training,
         labels_of=known["labels_of"],
         applied_to=test,
-        sources=[mask, fitted, facts, predictions, *selection, *read],
+        sources=[mask, fitted, facts, predictions, *selection, *template, *template_labels, *read],
         parameters={"protocol": protocol, "arm": arm, "model": model, "fold": fold, "voxel_size": voxel_size},
         seed=seed,
         steps=decision.steps,
