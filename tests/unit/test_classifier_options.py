@@ -155,19 +155,35 @@ def test_streamed_training_gives_the_network_of_ordinary_steps(many_channels, mo
     # One step, and an epsilon far above the gradients: the weights change in proportion to them.
     settings = VOXNET | {"dropout": 0.0, "epsilon": 1.0, "learning_rate": 1.0, "batch_size": 8}
 
+    widths, batch_of = [], Samples.batch
+
+    def batch(*given):
+        widths.append(batch_of(*given).shape[-1])
+        return batch_of(*given)
+
+    monkeypatch.setattr(Samples, "batch", batch)
+
     def trained():
         done = train(samples, names[:8], response, settings, epochs=1, seed=4)
         return done.model.get_weights(), done.losses, predict(done.model, samples, names, 5)
 
     streamed, losses, scores = trained()
+    assert set(widths) == {32, 6}
     monkeypatch.setattr(streaming, "CHANNELS", 1000)
     whole, whole_losses, whole_scores = trained()
+    assert widths[-1] == 70
     np.testing.assert_allclose(losses, whole_losses, rtol=1e-4)
     np.testing.assert_allclose(scores, whole_scores, rtol=0.01)
-    for one, other, before in zip(streamed, whole, compiled(settings, samples.shape, 4).get_weights(), strict=True):
-        # Where rounding makes another voxel the greatest of a pool, single weights differ by a little more.
-        assert np.linalg.norm(one - other) <= 0.01 * np.linalg.norm(other - before) + 1e-6
-    assert not np.array_equal(streamed[0], whole[0])  # two ways there
+    before = compiled(settings, samples.shape, 4).get_weights()
+    parts = (
+        slice(0, 1),
+        slice(2, None),
+    )  # the first bias, as any before a batch normalisation has a gradient of 0 but for rounding
+    for part in parts:
+        one, other, start = (
+            np.concatenate([values.ravel() for values in weights[part]]) for weights in (streamed, whole, before)
+        )
+        assert np.linalg.norm(one - other) <= 0.001 * np.linalg.norm(other - start)
 
 
 def test_memory_of_many_volumes_does_not_grow_with_participants_and_is_below_8_gb():

@@ -163,8 +163,10 @@ def memory_mb(
     volume = _volume(shape) * 4 / 2**20  # one channel of one sample
     activations = sum(step.activations for step in _steps(preset, shape, channels)) * 4 / 2**20
     weights = (5 + members) * n_parameters(preset, shape, channels) * 4 / 2**20
-    at_once = CHANNELS if is_streamed(channels) else channels
-    return int(1200 + n_participants * channels * volume + batch_size * (4 * at_once * volume + activations) + weights)
+    dense = 4 * batch_size * channels * volume
+    if is_streamed(channels):
+        dense = 4 * max(batch_size * CHANNELS, channels * (members > 1)) * volume  # an ensemble predicts one at a time
+    return int(1200 + n_participants * channels * volume + dense + batch_size * activations + weights)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class Streamed:
 
         self._model, self._first = model, model.layers[1]
         self._rest = keras.Model(self._first.output, model.output)
+        of_backend = _of_tensorflow if keras.backend.backend() == "tensorflow" else _of_torch
+        self._gradients = of_backend(model, self._rest)
 
     def train_on_batch(self, given: Channels, wanted: np.ndarray, weights: np.ndarray) -> float:
         """One step of the optimiser; the loss before it.
@@ -45,7 +47,9 @@ class Streamed:
         from keras import ops
 
         features = self._features(given)
-        loss, slope, gradients = _gradients(self._model, self._rest, features, wanted, weights)
+        loss, slope, gradients = self._gradients(
+            features, ops.convert_to_tensor(wanted), ops.convert_to_tensor(weights)
+        )
         blocks = [
             ops.convert_to_numpy(_kernel_gradient(self._first, given(block), block, slope)) for block in self._blocks()
         ]
@@ -53,7 +57,7 @@ class Streamed:
         if self._first.use_bias:
             own.append(ops.sum(ops.cast(slope, "float32"), axis=(0, 1, 2, 3)))
         self._model.optimizer.apply([*own, *gradients], self._model.trainable_variables)
-        return loss
+        return loss.item() if hasattr(loss, "item") else float(loss)
 
     def predict_on_batch(self, given: Channels) -> np.ndarray:
         """Scores of a batch, (n, 1)."""
@@ -100,34 +104,42 @@ def _detached(tensor: Any) -> Any:
     return tensor.detach() if hasattr(tensor, "detach") else tensor
 
 
-def _gradients(
-    model: keras.Model, rest: keras.Model, features: Any, wanted: np.ndarray, weights: np.ndarray
-) -> tuple[float, Any, list[Any]]:
-    """Loss, its gradient in what the first layer gives, and in the weights of all other layers, scaled as the optimiser asks."""
-    import keras
-    from keras import ops
+Gradients = Callable[[Any, Any, Any], tuple[Any, Any, list[Any]]]
 
-    def loss_of(features: Any) -> Any:
-        scores = rest(features, training=True)
-        return model.compute_loss(
-            y=ops.convert_to_tensor(wanted), y_pred=scores, sample_weight=ops.convert_to_tensor(weights)
-        )
 
-    variables = rest.trainable_variables
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
+def _of_tensorflow(model: keras.Model, rest: keras.Model) -> Gradients:
+    """A function of features, truth and weights: loss, and its gradients in the features and in the weights of all other layers.
 
+    The gradients are scaled as the optimiser asks.
+    """
+    import tensorflow as tf
+
+    # A graph, as of ordinary steps: run one by one, operations of other libraries take their place, which share the
+    # gradient of a pool's greatest voxel otherwise where voxels are equal, as they are around the brain.
+    @tf.function(jit_compile=False, reduce_retracing=True)
+    def gradients(features: Any, wanted: Any, weights: Any) -> tuple[Any, Any, list[Any]]:
         with tf.GradientTape() as tape:
             tape.watch(features)
-            loss = loss_of(features)
+            loss = model.compute_loss(y=wanted, y_pred=rest(features, training=True), sample_weight=weights)
             scaled = model.optimizer.scale_loss(loss)
-        slope, *gradients = tape.gradient(scaled, [features, *(variable.value for variable in variables)])
-        return float(loss), slope, gradients
-    model.zero_grad()
-    features = features.requires_grad_(True)
-    loss = loss_of(features)
-    model.optimizer.scale_loss(loss).backward()
-    return loss.item(), features.grad, [variable.value.grad for variable in variables]
+        variables = [variable.value for variable in rest.trainable_variables]
+        slope, *found = tape.gradient(scaled, [features, *variables])
+        return loss, slope, found
+
+    return gradients
+
+
+def _of_torch(model: keras.Model, rest: keras.Model) -> Gradients:
+    """As of TensorFlow."""
+
+    def gradients(features: Any, wanted: Any, weights: Any) -> tuple[Any, Any, list[Any]]:
+        model.zero_grad()
+        features = features.requires_grad_(True)
+        loss = model.compute_loss(y=wanted, y_pred=rest(features, training=True), sample_weight=weights)
+        model.optimizer.scale_loss(loss).backward()
+        return loss, features.grad, [variable.value.grad for variable in rest.trainable_variables]
+
+    return gradients
 
 
 def _kernel_gradient(layer: keras.layers.Conv3D, dense: np.ndarray, block: slice, slope: Any) -> Any:

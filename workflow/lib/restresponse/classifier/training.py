@@ -83,8 +83,9 @@ def train(
         on_epoch(epoch, min(watched_losses[:epoch]))
     truth = {name: response[name] for name in training}
     weights = class_weights(np.array(list(truth.values())), settings.get("class_weights", False))
+    streamed = _streamed(model, samples)
     for epoch in range(len(losses) + 1, epochs + 1):
-        loss = _epoch(model, samples, truth, weights, settings, generator)
+        loss = _epoch(streamed or model, samples, truth, weights, settings, generator)
         if not np.isfinite(loss):
             raise Diverged(
                 f"the training loss is {loss} in epoch {epoch}; expected a finite number: lower the model's learning_rate"
@@ -109,7 +110,7 @@ def train(
 
 
 def _epoch(
-    model: keras.Model,
+    model: keras.Model | Streamed,
     samples: Samples,
     truth: Mapping[str, int],
     weights: np.ndarray,
@@ -119,7 +120,6 @@ def _epoch(
     """One pass over the participants of `truth` in random order; the mean loss. `weights` are of each one's loss."""
     names = list(truth)
     order = generator.permutation(len(names))
-    streamed = _streamed(model, samples)
     loss = 0.0
     # As even as can be: a last batch of one participant would be normalised by itself.
     for positions in np.array_split(order, -(-len(order) // settings["batch_size"])):
@@ -131,13 +131,12 @@ def _epoch(
             return change.of(samples.batch(batch, channels), channels.start or 0)
 
         with told_of_memory():
-            if streamed is None:
-                model.reset_metrics()  # whether train_on_batch does this itself differs between versions of Keras
-                found = model.train_on_batch(given(), wanted, sample_weight=weights[positions], return_dict=True)[
-                    "loss"
-                ]
+            if isinstance(model, Streamed):
+                found = model.train_on_batch(given, wanted, weights[positions])
             else:
-                found = streamed.train_on_batch(given, wanted, weights[positions])
+                model.reset_metrics()  # whether train_on_batch does this itself differs between versions of Keras
+                measured = model.train_on_batch(given(), wanted, sample_weight=weights[positions], return_dict=True)
+                found = measured["loss"]
         loss += float(found) * len(batch) / len(order)
     return loss
 
