@@ -21,7 +21,7 @@ cohort: $(VENV)/ready
 
 test: $(VENV)/ready-test
 	$(BIN)/python -m pytest tests/unit tests/workflow -n 2 --dist loadfile $(ARGS)
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/integration --durations=12 --durations-min=10 $(ARGS)
 	@echo "What was tested: tests/README.md"
 
 lint: $(VENV)/ready-test cohort

@@ -106,7 +106,7 @@ def steps(folder: Path, n_volumes: int) -> dict[str, tuple[Callable[[], None], s
                 measures=measures,
                 components=folder / "components.npy",
                 component_facts=folder / "components.json",
-                normalise=True,
+                normalise_time_courses=True,
                 folder=folder / "maps",
                 **common,
             ),

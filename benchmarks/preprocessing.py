@@ -124,7 +124,7 @@ def run(works: list[tuple[Path, str]], voxel_size: float) -> list[dict[str, Any]
 
 
 def _watch(process: subprocess.Popen, peaks: list[float], walls: list[float], index: int, started: float) -> None:
-    """Greatest memory (MB) of a process and its children at one moment, looked at 50 times a second."""
+    """Greatest memory (MB) of a process and its children at one moment, looked at 10 times a second."""
     import psutil
 
     root = psutil.Process(process.pid)
@@ -136,7 +136,7 @@ def _watch(process: subprocess.Popen, peaks: list[float], walls: list[float], in
         except psutil.Error:  # a child has ended meanwhile
             pass
         peaks[index] = max(peaks[index], total / 1e6)
-        time.sleep(0.02)
+        time.sleep(0.1)
     walls[index] = time.perf_counter() - started
 
 

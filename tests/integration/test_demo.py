@@ -10,6 +10,7 @@ from restresponse.functional.confounds import MOTION
 from restresponse.functional.denoising import denoise, projection
 from restresponse.grid import grid, resample
 from restresponse.images import read_mask
+from restresponse.metrics.explanation import withheld
 from restresponse.phantom.truth import read_maps, read_truth
 from running import run_snakemake
 
@@ -131,6 +132,18 @@ def test_clean_linear_scores_of_permuted_labels_are_at_chance(demo):
     assert set(clean["arm"]) == {"asc", "ssc"}
     assert (clean["n_permutations"] == 200).all()
     assert clean["null_mean"].between(0.45, 0.55).all(), clean["null_mean"]
+
+
+def test_a_models_explanation_adds_up_to_its_decisions_and_is_withheld_as_the_demo_is_at_chance(demo):
+    """Of one fold by its own job, which the demo leaves out; a linear model's components add up exactly."""
+    path = "results/classifier/clean/ssc/linear/rep-1_fold-01/explanation.tsv"
+    run_snakemake(demo, path, config=demo / "config" / "demo.yaml")
+    table = read_table(demo / path, ("participant_id", "what", "name", "measure"))
+    added = table.groupby(["participant_id", "what", "measure"])["trained"].sum().unstack(["what", "measure"])
+    np.testing.assert_allclose(added["component", "left_out"], added["whole", "decision"], atol=1e-6)
+    np.testing.assert_allclose(added["component", "attribution"], added["whole", "decision"], atol=1e-6)
+    scores = read_table(demo / "results/metrics/metrics.tsv", ("protocol", "arm", "model", "metric", "scope"))
+    assert "covers chance (0.5)" in withheld(scores, ("clean", "ssc", "linear"), 0.95)
 
 
 def test_a_second_run_of_the_demo_does_nothing(demo):

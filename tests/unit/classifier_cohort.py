@@ -40,6 +40,7 @@ def config(**classifier):
         "functional": {"voxel_size": 6},
         "folds": {"n_folds": len(FOLDS), "repeats": 1},
         "group_ica": {"n_components": N_COMPONENTS},
+        "components": {"thresholds": []},
         "metrics": {"ladder": False},
         "classifier": {
             "voxel_size": None,
@@ -73,6 +74,7 @@ class Cohort:
     components: np.ndarray  # (K, V)
     names: list[str] = field(default_factory=list)
     change: np.ndarray | None = None  # (n,) percent fall of pain, NaN where it is not known
+    affine: np.ndarray = field(default_factory=lambda: np.diag([6.0, 6, 6, 1]))
 
     @classmethod
     def of(cls, n_responders: int = 6, n_others: int = 6, effect: float = 0.0, seed: int = 1) -> Cohort:
@@ -131,9 +133,8 @@ class Cohort:
     def write(self) -> None:
         """Write every file that a classifier's job may be given, under `results`."""
         root = Path("results")
-        affine = np.diag([6.0, 6, 6, 1])
         (root / "quality").mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(self.mask.astype(np.uint8), affine), root / "quality/group_mask.nii.gz")
+        nib.save(nib.Nifti1Image(self.mask.astype(np.uint8), self.affine), root / "quality/group_mask.nii.gz")
         rows = [("1", fold, self.names[i]) for fold, test in self.tests.items() for i in test]
         write_table(root / "folds/folds.tsv", pd.DataFrame(rows, columns=["repeat", "fold", "participant_id"]))
         names = [f"component_{k:02d}" for k in range(1, N_COMPONENTS + 1)]

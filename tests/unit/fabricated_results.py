@@ -44,7 +44,9 @@ from restresponse.group_ica.reduction import reduce_participant
 from restresponse.layout import denoised_files, functional_files
 from restresponse.metrics.audit import audit_run
 from restresponse.metrics.collect import collect_predictions
+from restresponse.metrics.curve import curve_cases, write_curve
 from restresponse.metrics.further import write_further
+from restresponse.metrics.group_maps import write_group_maps
 from restresponse.metrics.measured import write_measured
 from restresponse.metrics.optimism import score_predictions
 from restresponse.metrics.permutations import chunk_range, collect_null, null_files, permutation_files, write_null
@@ -86,7 +88,7 @@ def tiny_config() -> dict[str, Any]:
         "ssc": {"input": "components", "select": True, "p": 0.1, "maps": "refit", "models": ["voxnet", "linear"]},
         "rsp": {"input": "volumes", "volumes": 20, "models": ["voxnet"]},
     }
-    config["metrics"]["resamples"] = 200
+    config["metrics"] |= {"resamples": 200, "explanation": False}
     return config
 
 
@@ -359,7 +361,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
                 inclusion=inclusion,
                 components=f"{group}.npy",
                 component_facts=f"{group}.json",
-                normalise=True,
+                normalise_time_courses=True,
                 folder=f"{folder}/asc/{batch}",
             )
         measured = f"results/components/{cohort}/order-{ORDER}"
@@ -368,6 +370,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
             component_facts=f"{group}.json",
             mask=mask,
             maps=files_of(folders, batches, "_maps.npy"),
+            residuals=files_of(folders, batches, "_residual.npy"),
             time_courses=files_of(folders, batches, "_timecourses.tsv"),
             threshold=2,
             match_threshold=0.0,
@@ -376,6 +379,7 @@ def write_components(plan: Plan, batches: dict[str, list[str]]) -> None:
             amplitudes=f"{measured}/amplitudes.tsv",
             variability=f"{measured}/variability.tsv",
             matches=f"{measured}/matches.tsv",
+            networks=f"{measured}/networks.tsv",
             sidecar=f"{measured}/measures.json",
         )
         pairs = {(plan.cohort(*key), plan.selection_labels(*key)) for key in product(plan.protocols, plan.folds)}
@@ -410,8 +414,9 @@ def _select(plan: Plan, batches: dict[str, list[str]], cohort: str, labels: str)
         matches=f"{measured}/matches.tsv",
         measures_facts=f"{measured}/measures.json",
         labels=f"results/folds/labels/{labels}.tsv",
-        thresholds=plan.thresholds,
+        thresholds=plan.curve,
         require_match=False,
+        normalise=True,
         seed=1,
         table=f"{measured}/labels-{labels}/components.tsv",
         sidecar=f"{measured}/labels-{labels}/components.json",
@@ -559,6 +564,7 @@ def write_metrics(tree: SimpleNamespace) -> None:
         baselines={fold: f"results/classifier/baselines/{fold}/predictions.tsv" for fold in plan.folds},
     )
     write_null_tables(tree)
+    write_component_tables(tree)
     parts = {fold: f"results/classifier/measured/{fold}" for fold in plan.folds}
     write_measured(
         folds="results/folds/folds.tsv",
@@ -596,6 +602,7 @@ def write_metrics(tree: SimpleNamespace) -> None:
         reference=f"results/group_ica/all/order-{ORDER}/components.npy",
         networks=f"results/components/all/order-{ORDER}/matches.tsv",
         fold_components=[f"results/group_ica/{fold}/order-{ORDER}/components.npy" for fold in plan.folds],
+        fold_networks=[f"results/components/{fold}/order-{ORDER}/matches.tsv" for fold in plan.folds],
         scan_batches={batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()},
         classifications=plan.classifications,
         folds=plan.folds,
@@ -605,6 +612,43 @@ def write_metrics(tree: SimpleNamespace) -> None:
         cohort_table=f"{metrics}/cohort_table.tsv",
         timing=f"{metrics}/timing.tsv",
         component_stability=f"{metrics}/component_stability.tsv",
+    )
+
+
+def write_component_tables(tree: SimpleNamespace) -> None:
+    """The curve of p and the groups' maps, by their own jobs."""
+    config, plan = tree.config, tree.plan
+    write_curve(
+        cases=curve_cases(plan, list(tree.batches)),
+        batches=tree.batches,
+        protocols=plan.protocols,
+        arms=plan.arms,
+        models=plan.models,
+        thresholds=plan.curve,
+        seed=1,
+        n_inner_folds=2,
+        normalise=True,
+        require_match=False,
+        resamples=200,
+        confidence=0.95,
+        curve="results/metrics/selection.tsv",
+    )
+    folders = [f"results/dual_regression/all/order-{ORDER}/asc/{batch}" for batch in tree.batches]
+    measured, folder = f"results/components/all/order-{ORDER}", f"results/metrics/group_maps/order-{ORDER}"
+    write_group_maps(
+        maps=files_of(folders, tree.batches, "_maps.npy"),
+        labels="results/folds/labels/all.tsv",
+        mask="results/quality/group_mask.nii.gz",
+        amplitudes=f"{measured}/amplitudes.tsv",
+        variability=f"{measured}/variability.tsv",
+        permutations=99,
+        normalise=config["dual_regression"]["normalise_time_courses"],
+        seed=1,
+        image=f"{folder}/t.nii.gz",
+        p_image=f"{folder}/log10_p_maxt.nii.gz",
+        voxelwise=f"{folder}/voxelwise.tsv",
+        groups=f"{folder}/groups.tsv",
+        sidecar=f"{folder}/group_maps.json",
     )
 
 

@@ -7,6 +7,8 @@ import json
 import os
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from restresponse.anatomical import normalise_anatomical
@@ -62,3 +64,10 @@ def _preprocess(folder: Path) -> None:
         slice_times=sidecar["SliceTiming"],
         **FUNCTIONAL,
     )
+
+
+def noise_image(path: Path, shape: tuple[int, ...], affine: np.ndarray | None = None) -> Path:
+    """Write an image of uniform noise with voxels of 3 x 3 x 4 mm, or of another affine."""
+    data = np.random.default_rng(0).random(shape).astype(np.float32)
+    nib.Nifti1Image(data, np.diag([3.0, 3, 4, 1]) if affine is None else affine).to_filename(path)
+    return path

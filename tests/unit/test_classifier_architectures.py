@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from restresponse.classifier.architectures import check_grid, coarsest_voxel_size, feature_shape, n_parameters
+from restresponse.classifier.architectures import PRESETS, check_grid, coarsest_voxel_size, feature_shape, n_parameters
 from restresponse.errors import InputError
 from restresponse.grid import grid
 
@@ -16,6 +16,8 @@ COUNTS = [
     ("voxnet_original", (32, 32, 32), 1, 10, 917_866),
     ("voxnet_original", (32, 32, 32), 1, 40, 921_736),
     ("voxnet_bn", (91, 109, 91), 30, 1, 45_306_497),
+    ("resnet3d", (91, 109, 91), 30, 1, 33_797_121),
+    ("vgg16_3d", (91, 109, 91), 30, 1, 86_137_601),
 ]
 
 
@@ -32,6 +34,21 @@ def test_keras_builds_networks_with_these_counts(preset, shape, channels, output
     model = build(preset, (*shape, channels), dropout=0.3, outputs=outputs)
     assert trainable_parameters(model) == count
     assert model.output_shape == (None, outputs)
+
+
+def test_four_stages_of_the_residual_network_have_the_published_parameters():
+    ends = 7**3 * 64 + 2 * 64 + 512 + 1  # the first convolution with its normalisation, and the last layer
+    assert n_parameters("resnet3d", (91, 109, 91), 1) - ends == 33_137_920
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_keras_gives_the_dense_layers_the_shape_that_arithmetic_says(preset):
+    from restresponse.classifier.network import build
+
+    edges = 39, 33, 41
+    model = build(preset, (*edges, 2), dropout=0.3)
+    volumes = [layer.output.shape[1:4] for layer in model.layers if len(layer.output.shape) == 5]
+    assert volumes[-1] == feature_shape(preset, edges)
 
 
 def test_grid_too_coarse_is_refused_with_the_coarsest_that_works():

@@ -43,6 +43,9 @@ def machine(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)  # which remembers another test's TMPDIR
+    monkeypatch.delitem(
+        sys.modules, "tensorflow", raising=False
+    )  # imported by other tests, never by a job before it chooses
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
     lister(tmp_path, LISTING)

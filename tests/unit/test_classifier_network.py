@@ -286,6 +286,17 @@ def test_one_class_in_training_is_an_error(cohort):
         run(cohort, "clean", "asc")
 
 
+def test_labels_that_are_not_binary_are_an_error(cohort):
+    path = f"results/folds/labels/{FOLDS[0]}.tsv"
+    table = read_table(path)
+    table.loc[0, "response"] = 2
+    table.to_csv(path, sep="\t", index=False)
+    with pytest.raises(
+        InputError, match=rf"has responses other than 1 and 0 for {table['participant_id'][0]}; remove it"
+    ):
+        run(cohort, "clean", "asc")
+
+
 def test_a_gpu_that_is_not_there_is_an_error():
     import tensorflow as tf
 

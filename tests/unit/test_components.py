@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from restresponse.components.match import dice, network_templates, one_to_one, spatial_correlation
-from restresponse.components.selection import group_test, map_amplitudes, max_t_p, select
+from restresponse.components.match import best_matches, dice, match_tables, one_to_one, spatial_correlation
+from restresponse.components.selection import (
+    direction_words,
+    group_test,
+    map_amplitudes,
+    max_t_p,
+    network_amplitudes,
+    select,
+)
+from restresponse.components.templates import network_templates
+from restresponse.dual_regression import spatial_regression, temporal_regression
 from restresponse.errors import InputError
 from restresponse.grid import brain_mask, grid
 
@@ -64,6 +73,8 @@ def test_amplitude_is_the_mean_of_the_participants_map_inside_the_group_maps_pea
     assert map_amplitudes(own, group, 2.0) == pytest.approx([2.0])
     with pytest.raises(InputError, match="component 1 has no voxel"):
         map_amplitudes(own, group, 5.0)
+    with pytest.raises(InputError, match="component 2 is 0 everywhere"):
+        map_amplitudes(np.vstack([own, own]), np.vstack([group, np.zeros_like(group)]), 2.0)
 
 
 def test_each_network_of_the_embedded_template_matches_itself_one_to_one():
@@ -84,3 +95,55 @@ def test_correlation_is_signed_and_zero_for_an_empty_template():
     found = spatial_correlation(-template, np.vstack([template, np.zeros(3)]))
     assert found[0, 0] == pytest.approx(-1)
     assert found[:, 2] == pytest.approx([0, 0])
+
+
+def test_both_tables_of_the_match_agree_and_a_weak_match_gives_no_name():
+    rng = np.random.default_rng(3)
+    templates = np.repeat(np.eye(3), 200, axis=1)
+    group = np.vstack([templates[2] + 0.1 * rng.standard_normal(600), rng.standard_normal((2, 600))])
+    by_component, by_network = match_tables(group, templates, ["a", "b", "c"], threshold=0.5, least=0.15)
+    assert by_component["network"] == ["c", None, None]
+    assert by_component["match_r"][0] > 0.9 and by_component["match_dice"][0] > 0.95
+    assert by_component["best_three"][0].startswith("c (0.9")
+    owner = dict(zip(by_network["network"], by_network["component"], strict=True))
+    assert owner["c"] == 1 and sorted(owner.values()) == [1, 2, 3]
+    assert by_network["best_three"][2].startswith("component 1 (0.9")
+    assert by_network["matched"] == [False, False, True]
+    # More components than networks: those left over have none, and no network has two.
+    more, fewer = match_tables(np.vstack([group, group]), templates, ["a", "b", "c"], threshold=0.5, least=0.15)
+    assert np.isfinite(more["match_r"]).sum() == 3 and len(set(fewer["component"])) == 3
+    assert more["matched"].count(True) == 1
+
+
+def test_the_best_three_are_the_greatest_signed_correlations():
+    assert best_matches(np.array([[0.1, -0.9, 0.5, 0.3]]), list("wxyz")) == ["y (0.50); z (0.30); w (0.10)"]
+
+
+def test_amplitude_of_a_network_is_the_factor_it_was_planted_with_whatever_the_scaling_of_the_maps():
+    """Twice the network: twice the amplitude and the map of normalised time courses, and no larger map without that."""
+    rng = np.random.default_rng(5)
+    group = np.repeat(np.eye(4), 300, axis=1)[:3]
+    found = {}
+    for factor in (1.0, 2.0):
+        courses = rng.standard_normal((400, 3)) * [factor, 1, 1]
+        series = courses @ group + rng.standard_normal((400, group.shape[1]))
+        series -= series.mean(axis=0)
+        estimated = spatial_regression(series, group)
+        maps, residual = temporal_regression(series, estimated, normalise=True)
+        raw, _ = temporal_regression(series, estimated, normalise=False)
+        amplitude = network_amplitudes(estimated, residual)
+        found[factor] = amplitude[0], map_amplitudes(maps, group, 0.5)[0], map_amplitudes(raw, group, 0.5)[0]
+        scaled = network_amplitudes(estimated * 7, residual * 49)
+        assert scaled == pytest.approx(amplitude)
+    one, two = np.array(found[1.0]), np.array(found[2.0])
+    assert two[:2] / one[:2] == pytest.approx([2, 2], rel=0.15)
+    assert two[2] / one[2] == pytest.approx(1, rel=0.1)
+    with pytest.raises(InputError, match="leave nothing"):
+        network_amplitudes(estimated, np.zeros(5))
+
+
+def test_the_direction_is_said_of_what_was_measured():
+    t = np.array([2.0, -1.0, 0.0])
+    assert direction_words(t, "map") == ["stronger in responders", "weaker in responders", "no difference"]
+    assert direction_words(t, "map", normalise=False)[:2] == ["larger maps in responders", "smaller maps in responders"]
+    assert direction_words(t, "time course", normalise=False)[0] == "stronger in responders"

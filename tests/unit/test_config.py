@@ -121,6 +121,7 @@ def test_entries_of_the_users_own_are_filled_by_their_kind(config, tmp_path):
         "input": "components",
         "select": True,
         "p": 0.01,
+        "order": None,
         "maps": "refit",
         "models": ["ridge"],
     }
@@ -226,6 +227,10 @@ def test_all_problems_are_told_at_once_and_each_once(tmp_path):
         ),
         ({"dataset.outcome.pain_after": "pain_pre"}, "are the same column, pain_pre"),
         ({"classifier.models.voxnet.search": {}}, "voxnet.search: neither trials nor minutes; expected at least one"),
+        (
+            {"classifier.models.voxnet.precision": "mixed"},
+            "found mixed, and classifier.gpu is 0; expected float32 on a CPU",
+        ),
         ({"classifier.protocols.clean.selection": "all"}, "give a protocol with L2 another name"),
         ({"metrics.ladder": True, "classifier.protocols.clean": None}, "a rung is the difference from it"),
         (

@@ -11,7 +11,13 @@ import pytest
 from restresponse.engines import warps
 from restresponse.engines.motion import matrices_of
 from restresponse.files import read_table, write_json, write_table
-from restresponse.functional.confounds import column_facts, confounds, root_mean_square_displacement, slow_cosines
+from restresponse.functional.confounds import (
+    column_facts,
+    confounds,
+    root_mean_square_displacement,
+    slow_cosines,
+    volumes_before_steady_state,
+)
 
 TR, N_SCANS = 2.6, 160
 MASKS = {"WM": "white matter: eroded", "CSF": "cerebrospinal fluid: eroded"}
@@ -45,6 +51,24 @@ def test_every_column_but_the_temporal_compcor_and_the_outliers_is_named_as_fmri
     assert {name.rstrip("0123456789") for name in scan[2]} <= numbered
     lacking = numbered - {name.rstrip("0123456789") for name in scan[2]}
     assert lacking == {"tcompcor", "t_comp_cor_", "non_steady_state_outlier", "motion_outlier"}
+
+
+def test_volumes_before_the_steady_state_are_found_as_nipype_finds_them_and_stand_in_the_table(scan):
+    from nipype.algorithms.confounds import is_outlier
+
+    image, masks, _ = scan
+    raw = image.copy()
+    assert volumes_before_steady_state(raw) == is_outlier(raw[..., :50].mean(axis=(0, 1, 2))) == 0
+    raw[..., :3] *= np.array([1.6, 1.3, 1.1])
+    raw[..., 30] *= 1.5  # an outlier, but not of the start
+    found = volumes_before_steady_state(raw)
+    assert found == is_outlier(raw[..., :50].mean(axis=(0, 1, 2))) == 3
+    assert volumes_before_steady_state(np.ones((2, 2, 2, 9))) == 0
+    table = confounds(raw, np.eye(4), TR, np.zeros((N_SCANS, 6)), masks, not_steady=found)
+    names = [name for name in table if name.startswith("non_steady_state_outlier")]
+    assert names == [f"non_steady_state_outlier{number:02d}" for number in range(3)]
+    np.testing.assert_array_equal(table[names].to_numpy(), np.eye(N_SCANS)[:, :3])
+    assert "volume 2 " in column_facts(table, MASKS)[names[2]]["Description"]
 
 
 def test_a_components_facts_are_fmripreps_and_are_the_singular_values_of_its_mask(scan):

@@ -291,6 +291,9 @@ def test_jerks_and_jumps_of_the_global_signal_are_outliers_and_can_be_left_out()
     assert outlier_volumes(table, 0.9, None).tolist() == [30]
     assert outlier_volumes(table, None, 5).tolist() == [60]
     assert outlier_volumes(table, None, None).size == 0
+    table["non_steady_state_outlier00"] = np.eye(1, len(table))[0]
+    assert outlier_volumes(table, 0.9, None).tolist() == [0, 30]
+    assert outlier_volumes(table, None, None).size == 0
 
 
 def test_in_a_scan_of_twenty_volumes_a_jump_is_found_too():

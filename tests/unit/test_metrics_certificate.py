@@ -169,14 +169,17 @@ def test_the_certificate_states_each_model_with_the_hashes_of_what_it_was_made_f
     first = Path(CERTIFICATE).read_bytes()
     found = read_json(CERTIFICATE)
     verdicts = {(row["protocol"], row["arm"], row["fold"]): row for row in found["classifications"]}
-    assert len(found["classifications"]) == len(tree.plan.classifications) + len(tree.plan.folds)  # and the baselines
+    assert len(found["classifications"]) == len(tree.plan.classifications) + 2 * len(
+        tree.plan.folds
+    )  # baselines, measured
     assert verdicts["clean", "baseline", FOLD]["artefacts"] > 12  # each participant's connectivity among them
     assert {row["verdict"] for key, row in verdicts.items() if key[0] == "clean"} == {"clean"}
     assert found["verdict"] == "leak as declared" == verdicts["paper", "asc", FOLD]["verdict"]
     assert verdicts["paper", "asc", FOLD]["paths"] and not verdicts["clean", "asc", FOLD]["paths"]
     for row in found["classifications"]:
         names = [row[key] for key in ("protocol", "arm", "model", "fold")]
-        folder = "results/classifier/" + "/".join(["baselines", row["fold"]] if row["arm"] == "baseline" else names)
+        of_fold = {"baseline": "baselines", "percent change": "measured"}.get(row["arm"])
+        folder = "results/classifier/" + "/".join([of_fold, row["fold"]] if of_fold else names)
         assert row["predictions_sha256"] == digest_of(f"{folder}/predictions.tsv")
         assert row["model_sha256"] == digest_of(f"{folder}/model.json")
     assert all(digest_of(path) == digest for path, digest in found["inputs"].items())

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from restresponse.files import read_table, write_json, write_table
+from restresponse.files import read_table, write_array, write_json, write_table
 from restresponse.metrics.characteristics import compare, mean_displacement, write_cohort_table
-from restresponse.metrics.stability import match_components
+from restresponse.metrics.stability import COLUMNS, align_components, write_stability
 from restresponse.metrics.timing import write_timing
 
 PEOPLE = [f"sub-{number}" for number in range(1, 7)]
@@ -89,16 +89,53 @@ def test_displacement_is_the_mean_over_a_participants_included_scans(tmp_path):
     assert found.to_dict() == pytest.approx({"sub-1": 0.2, "sub-2": 0.5})
 
 
-def test_components_are_matched_whatever_their_order_and_sign():
+def test_components_are_aligned_whatever_their_order_and_sign():
     maps = np.random.default_rng(1).normal(size=(5, 400))
     order = [3, 0, 4, 1, 2]
-    shuffled = (maps * np.array([1, -1, 1, -1, 1])[:, None])[order]
-    assert match_components(maps, shuffled) == pytest.approx(np.ones(5))
+    signs = np.array([1, -1, 1, -1, 1])
+    shuffled = (maps * signs[:, None])[order]
+    assigned, found = align_components(maps, shuffled)
+    assert [order[index] for index in assigned] == list(range(5))
+    assert found == pytest.approx(signs)
     replaced = shuffled.copy()
     replaced[order.index(2)] = np.random.default_rng(2).normal(size=400)
-    found = match_components(maps, replaced)
-    assert found[[0, 1, 3, 4]] == pytest.approx(np.ones(4))
-    assert found[2] < 0.2
+    found = align_components(maps, replaced)[1]
+    assert found[[0, 1, 3, 4]] == pytest.approx(signs[[0, 1, 3, 4]])
+    assert abs(found[2]) < 0.2
+
+
+def test_another_order_leaves_maps_over_and_a_constant_map_agrees_with_none():
+    maps = np.random.default_rng(1).normal(size=(5, 400))
+    assigned, found = align_components(maps, maps[[4, 0]])
+    assert assigned.tolist() == [1, -1, -1, -1, 0]
+    assert np.isnan(found[1:4]).all() and found[[0, 4]] == pytest.approx([1, 1])
+    assert align_components(maps[[4, 0]], maps)[0].tolist() == [4, 0]
+    assert align_components(maps, np.vstack([maps[:4], np.zeros(400)]))[1][4] == 0
+
+
+def test_stability_has_each_networks_share_of_folds_under_its_name(tmp_path):
+    maps = np.random.default_rng(1).normal(size=(3, 400))
+    names = ["Visual", "Language", None]
+    other = maps + np.random.default_rng(2).normal(size=maps.shape)
+    for name, array, networks in (
+        ("all", maps, names),
+        ("one", maps[[2, 1, 0]], names[::-1]),
+        ("two", other, ["Visual", None, None]),
+    ):
+        write_array(tmp_path / f"{name}.npy", array)
+        write_table(tmp_path / f"{name}.tsv", pd.DataFrame({"component": [1, 2, 3], "network": networks}))
+    write_stability(
+        reference=tmp_path / "all.npy",
+        networks=tmp_path / "all.tsv",
+        folds={fold: tmp_path / f"{fold}.npy" for fold in ("one", "two")},
+        fold_networks={fold: tmp_path / f"{fold}.tsv" for fold in ("one", "two")},
+        component_stability=tmp_path / "stability.tsv",
+    )
+    table = read_table(tmp_path / "stability.tsv", text_columns=("network", "least_fold"))
+    assert tuple(table.columns) == COLUMNS
+    assert table["same_network"].tolist()[:2] == [1.0, 0.5] and np.isnan(table["same_network"][2])
+    assert set(table["least_fold"]) == {"two"} and table["least_r"].between(0.6, 0.8).all()
+    assert table["mean_r"].to_numpy() == pytest.approx((1 + table["least_r"].to_numpy()) / 2)
 
 
 def test_timing_is_the_mean_over_folds_and_the_highest_peak(tmp_path):

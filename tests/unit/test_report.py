@@ -339,7 +339,11 @@ def test_without_identifiers_nothing_in_the_page_tells_who_anyone_is(anonymous):
     source = re.sub(r"(?<=base64,)[A-Za-z0-9+/=]+", "", source)  # figures, in which any three letters may stand
     for word in ("jane", "J1D", "task-rest_run", "/home"):
         assert word not in source
-    assert re.findall(r'href="([^#"]+)"', source) == ["data:,", "../quality/index.html"]
+    assert re.findall(r'href="([^#"]+)"', source) == [
+        "data:,",
+        "../quality/index.html",
+        "components_order-4.html",
+    ]
     assert "names no participant and no scan" in outline.text
     # what the page is for is still there
     assert "the BOLD …/(a scan).nii.gz is truncated; see …/a.log" in outline.text

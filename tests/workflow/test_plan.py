@@ -146,6 +146,34 @@ def test_a_rung_is_run_where_its_leak_can_act_and_nowhere_else(plan):
     }
 
 
+def test_at_a_further_order_linear_models_read_its_components_and_no_network_is_trained(tmp_path):
+    write_bids_tree(tmp_path / "bids")
+    (tmp_path / "config.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "batch": 8,
+                "dataset": {"bids_dir": "bids"},
+                "folds": {"n_folds": 2},
+                "group_ica": {"n_components": [30, 10]},
+                "classifier": {"inner_folds": 2, "protocols": {"paper": None, "paper_nested": None}},
+                "metrics": {"permutations": 0},
+            }
+        )
+    )
+    jobs = jobs_of(run_snakemake(tmp_path, "--dry-run", "--forceall", config=tmp_path / "config.yaml").stdout)
+    further = [job for job in jobs if "_order-10/" in " ".join(job["output"])]
+    assert {job["rule"] for job in further} == {"classifier_linear"}
+    for job in further:
+        orders = {part for path in job["input"] for part in path.split("/") if part.startswith("order-")}
+        assert orders == {"order-10"}
+    [compared] = [job for job in jobs if job["output"] == ["results/metrics/orders.tsv"]]
+    assert {path for path in compared["input"] if path.endswith("components.tsv")} == {
+        f"results/group_ica/all/order-{order}/components.tsv" for order in (30, 10)
+    }
+    [page] = [job for job in jobs if job["rule"] == "report_page"]
+    assert "results/metrics/orders.tsv" in page["input"]
+
+
 def test_a_searched_network_on_volumes_inherits_where_the_protocol_says_so_and_the_ladder_has_that_rung(tmp_path):
     write_bids_tree(tmp_path / "bids")
     config = tmp_path / "config.yaml"

@@ -72,7 +72,7 @@ def test_a_job_tried_again_asks_for_twice_the_memory_and_time(small):
         asked(run_snakemake(folder, "--dry-run", "--profile", str(PROFILE), "--attempt", attempt, config=config).stdout)
         for attempt in ("1", "2")
     )
-    assert set(first) == RULES - {"functional_adopt"} - MERGED | {"all"}
+    assert set(first) == RULES - {"functional_adopt", "metrics_orders"} - MERGED | {"all"}
     for rule in set(first) - {"all"}:
         assert second[rule]["mem_mb"] == 2 * first[rule]["mem_mb"], rule
         grows = 2 if rule in SETTINGS["set-resources"] else 1

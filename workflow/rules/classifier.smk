@@ -1,5 +1,6 @@
 # Per protocol, arm, model and fold: choose, train, predict. What a protocol may see is which files its rules are given.
 from restresponse.classifier.baselines import baseline_files, edges_memory
+from restresponse.classifier.explanation import explanation_files, explanation_memory
 from restresponse.classifier.protocols import (
     config_row,
     kernel_memory,
@@ -111,7 +112,7 @@ rule classifier_linear:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(kernel_memory(len(PARTICIPANTS), ORDERS[0], least=1500)),
+        mem_mb=memory(lambda w: kernel_memory(len(PARTICIPANTS), PLAN.order_of(w.arm), least=1500)),
     params:
         row=lambda w: config_row(PLAN, w),
         settings={
@@ -203,3 +204,32 @@ rule classifier_measured:
         code=code_of("classifier.measured_fold"),
     script:
         "../scripts/classifier_measured.py"
+
+
+rule classifier_explain:
+    input:
+        unpack(lambda w: explanation_files(PLAN, list(BATCHES), w)),
+        template=[path for path in (config["components"]["template"],) if path],
+        template_labels=[path for path in (config["components"]["template_labels"],) if path],
+    output:
+        table="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.tsv",
+        attribution="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.npy",
+        sidecar="results/classifier/{protocol}/{arm}/{model}/{fold}/explanation.json",
+    log:
+        "results/logs/classifier_explain/{protocol}_{arm}_{model}_{fold}.log",
+    benchmark:
+        "results/benchmarks/classifier_explain/{protocol}_{arm}_{model}_{fold}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(lambda w: explanation_memory(PLAN, config, w)),
+    params:
+        row=lambda w: config_row(PLAN, w),
+        settings={
+            "batches": BATCHES,
+            "seed": config["seed"],
+            "voxel_size": config["classifier"]["voxel_size"],
+        },
+        code=code_of("classifier.explanation"),
+    script:
+        "../scripts/classifier_explain.py"

@@ -13,6 +13,7 @@ rule components_measure:
         amplitudes="results/components/{cohort}/order-{order}/amplitudes.tsv",
         variability="results/components/{cohort}/order-{order}/variability.tsv",
         matches="results/components/{cohort}/order-{order}/matches.tsv",
+        networks="results/components/{cohort}/order-{order}/networks.tsv",
         sidecar="results/components/{cohort}/order-{order}/measures.json",
     log:
         "results/logs/components_measure/{cohort}_{order}.log",
@@ -51,8 +52,9 @@ rule components_select:
     resources:
         mem_mb=memory(1000),
     params:
-        thresholds=PLAN.thresholds,
+        thresholds=PLAN.curve,
         require_match=config["components"]["require_match"],
+        normalise=config["dual_regression"]["normalise_time_courses"],
         seed=config["seed"],
         code=code_of("components"),
     script:

@@ -22,7 +22,7 @@ rule dual_regression_maps:
         mem_mb=memory(4000),
     params:
         scans=scans_of_batch,
-        normalise=config["dual_regression"]["normalise_time_courses"],
+        settings=config["dual_regression"] | {key: config["group_ica"][key] for key in ("normalisation", "reduction")},
         code=code_of("dual_regression"),
     script:
         "../scripts/dual_regression_maps.py"

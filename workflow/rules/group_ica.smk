@@ -175,7 +175,10 @@ rule group_ica_components:
     params:
         batches=BATCHES if LAYOUT.exact else {},
         tiles=LAYOUT.tiles,
-        settings={key: config["group_ica"][key] for key in ("restarts", "subsample", "tolerance", "max_iterations")},
+        settings={
+            key: config["group_ica"][key]
+            for key in ("algorithm", "restarts", "subsample", "tolerance", "max_iterations")
+        },
         seed=config["seed"],
         code=code_of("group_ica.cohort"),
     script:

@@ -1,6 +1,8 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
+from restresponse.classifier.explanation import explained
 from restresponse.classifier.protocols import config_row, measured_models, network_memory, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
+from restresponse.metrics.curve import curve_cases, curve_inputs
 from restresponse.metrics.network_null import (
     network_chunk_range,
     network_chunks,
@@ -12,11 +14,21 @@ from restresponse.metrics.permutations import chunk_names, chunk_range, null_fil
 MEASURED = FOLDS if config["metrics"]["continuous"] and measured_models(PLAN) else []  # folds that predict the change
 AUDITED = audited_files(
     [
-        Classification(*key, PLAN.protocols[key[0]], PLAN.arms[key[1]], PLAN.models[key[2]]["kind"], order, {}, BATCHES)
+        Classification(
+            *key,
+            PLAN.protocols[key[0]],
+            PLAN.arms[key[1]],
+            PLAN.models[key[2]]["kind"],
+            PLAN.order_of(key[1]),
+            {},
+            BATCHES,
+        )
         for key in CLASSIFICATIONS
-        for order in ORDERS
     ]
 )
+EXPLAINED = explained(PLAN, config["metrics"]["explanation"])
+
+CURVES = curve_cases(PLAN, list(BATCHES))
 
 
 rule metrics_predictions:
@@ -87,7 +99,9 @@ rule metrics_null:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], w)),
+        mem_mb=memory(
+            lambda w: null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], w.protocol, w.arm)
+        ),
     params:
         row=lambda w: config_row(PLAN, w),
         cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
@@ -227,6 +241,80 @@ rule metrics_further:
         "../scripts/metrics_further.py"
 
 
+rule metrics_curve:
+    input:
+        curve_inputs(CURVES),
+    output:
+        "results/metrics/selection.tsv",
+    log:
+        "results/logs/metrics_curve.log",
+    benchmark:
+        "results/benchmarks/metrics_curve.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(
+            max(
+                (
+                    null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], *case["key"][:2])
+                    for case in CURVES
+                ),
+                default=1000,
+            )
+        ),
+    params:
+        settings={
+            "cases": CURVES,
+            "batches": BATCHES,
+            "protocols": PLAN.protocols,
+            "arms": PLAN.arms,
+            "models": PLAN.models,
+            "thresholds": PLAN.curve,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+        },
+        code=code_of("metrics.curve"),
+    script:
+        "../scripts/metrics_curve.py"
+
+
+rule metrics_group_maps:
+    input:
+        maps=expand("results/dual_regression/all/order-{{order}}/asc/{batch}", batch=BATCHES),
+        labels="results/folds/labels/all.tsv",
+        mask="results/quality/group_mask.nii.gz",
+        amplitudes="results/components/all/order-{order}/amplitudes.tsv",
+        variability="results/components/all/order-{order}/variability.tsv",
+    output:
+        image="results/metrics/group_maps/order-{order}/t.nii.gz",
+        p_image="results/metrics/group_maps/order-{order}/log10_p_maxt.nii.gz",
+        voxelwise="results/metrics/group_maps/order-{order}/voxelwise.tsv",
+        groups="results/metrics/group_maps/order-{order}/groups.tsv",
+        sidecar="results/metrics/group_maps/order-{order}/group_maps.json",
+    log:
+        "results/logs/metrics_group_maps/{order}.log",
+    benchmark:
+        "results/benchmarks/metrics_group_maps/{order}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(3000),
+    params:
+        batches=BATCHES,
+        settings={
+            "permutations": config["metrics"]["voxel_permutations"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "seed": config["seed"],
+        },
+        code=code_of("metrics.group_maps"),
+    script:
+        "../scripts/metrics_group_maps.py"
+
+
 rule metrics_audit:
     input:
         expand("results/{file}", file=AUDITED),
@@ -241,8 +329,8 @@ rule metrics_audit:
         expand("results/folds/outcomes/{labels}.tsv", labels=COHORTS),
         expand("results/classifier/kernels/{fold}/order-{order}/gram.json", fold=MEASURED, order=ORDERS),
         expand("results/classifier/connectivity/{batch}", batch=BATCHES),
-        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS),
-        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS),
+        expand("results/components/{fold}/order-{order}/measures.json", fold=FOLDS, order=ORDERS[0]),
+        expand("results/group_ica/{fold}/order-{order}/components.json", fold=FOLDS, order=ORDERS[0]),
     output:
         audit="results/metrics/audit.tsv",
         certificate="results/metrics/certificate.json",
@@ -281,6 +369,7 @@ rule metrics_tables:
         reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
         networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
         fold_components=expand("results/group_ica/{fold}/order-{order}/components.npy", fold=FOLDS, order=ORDERS[0]),
+        fold_networks=expand("results/components/{fold}/order-{order}/matches.tsv", fold=FOLDS, order=ORDERS[0]),
     output:
         cohort_table="results/metrics/cohort_table.tsv",
         motion="results/metrics/motion.tsv",
@@ -305,3 +394,67 @@ rule metrics_tables:
         code=code_of("metrics.tables"),
     script:
         "../scripts/metrics_tables.py"
+
+
+rule metrics_orders:
+    input:
+        components=expand("results/group_ica/all/order-{order}/components.tsv", order=ORDERS),
+        matches=expand("results/components/all/order-{order}/matches.tsv", order=ORDERS),
+        metrics="results/metrics/metrics.tsv",
+    output:
+        "results/metrics/orders.tsv",
+    log:
+        "results/logs/metrics_orders.log",
+    benchmark:
+        "results/benchmarks/metrics_orders.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1000),
+    params:
+        settings={
+            "orders": ORDERS,
+            "arms": {name: PLAN.order_of(name) for name, arm in PLAN.arms.items() if arm["input"] == "components"},
+        },
+        code=code_of("metrics.orders"),
+    script:
+        "../scripts/metrics_orders.py"
+
+
+rule metrics_explanation:
+    input:
+        metrics="results/metrics/metrics.tsv",
+        predictions="results/metrics/predictions.tsv",
+        tables=[
+            "results/classifier/{}/{}/{}/{}/explanation.tsv".format(*key, fold) for key in EXPLAINED for fold in FOLDS
+        ],
+        attributions=[
+            "results/classifier/{}/{}/{}/{}/explanation.npy".format(*key, fold) for key in EXPLAINED for fold in FOLDS
+        ],
+        sidecars=[
+            "results/classifier/{}/{}/{}/{}/explanation.json".format(*key, fold) for key in EXPLAINED for fold in FOLDS
+        ],
+        reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
+        networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
+        fold_components=expand("results/group_ica/{fold}/order-{order}/components.npy", fold=FOLDS, order=ORDERS[0]),
+        mask="results/quality/group_mask.nii.gz",
+    output:
+        directory("results/metrics/explanation"),
+    log:
+        "results/logs/metrics_explanation.log",
+    benchmark:
+        "results/benchmarks/metrics_explanation.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(2000),
+    params:
+        settings={
+            "explained": EXPLAINED,
+            "folds": FOLDS,
+            "voxel_size": config["classifier"]["voxel_size"],
+            "confidence": config["metrics"]["confidence"],
+        },
+        code=code_of("metrics.explanation"),
+    script:
+        "../scripts/metrics_explanation.py"

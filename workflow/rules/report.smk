@@ -1,4 +1,47 @@
-# One self-contained page from the run's tables, records and sidecars.
+# Self-contained pages from the run's tables, records and sidecars: the report, and one of each order's components.
+
+
+rule report_components:
+    input:
+        expand(
+            "results/group_ica/all/order-{{order}}/components.{ending}",
+            ending=("npy", "tsv", "json"),
+        ),
+        "results/components/all/order-{order}/networks.tsv",
+        expand("results/components/all/order-{{order}}/labels-all/components.{ending}", ending=("tsv", "json")),
+        expand("results/dual_regression/all/order-{{order}}/asc/{batch}", batch=BATCHES),
+        expand(
+            "results/metrics/group_maps/order-{{order}}/{file}",
+            file=("voxelwise.tsv", "groups.tsv", "group_maps.json"),
+        ),
+        "results/metrics/selection.tsv",
+        "results/metrics/component_stability.tsv",
+        "results/quality/group_mask.nii.gz",
+        expand("results/quality/scans/{batch}", batch=BATCHES),
+        "results/dataset/scans.tsv",
+        [path for path in (config["components"]["template"], config["components"]["template_labels"]) if path],
+    output:
+        "results/report/components_order-{order}.html",
+    log:
+        "results/logs/report_components/{order}.log",
+    benchmark:
+        "results/benchmarks/report_components/{order}.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(1500),
+    params:
+        settings=lambda w: {
+            "order": int(w.order),
+            "config": config,
+            "batches": BATCHES,
+            "scan_batches": SCAN_BATCHES,
+            "arms": [arm for arm in PLAN.arms if PLAN.order_of(arm) == int(w.order)],
+            "stable": int(w.order) == ORDERS[0],
+        },
+        code=code_of("report.components_page"),
+    script:
+        "../scripts/report_components.py"
 
 
 rule report_page:
@@ -14,6 +57,7 @@ rule report_page:
                 "cohort_table",
                 "motion",
                 "component_stability",
+                "selection",
                 "null",
                 "permutations",
                 "comparisons",
@@ -28,6 +72,7 @@ rule report_page:
             ),
         ),
         "results/metrics/certificate.json",
+        ["results/metrics/explanation"] if config["metrics"]["explanation"] else [],
         "results/dataset/participants.tsv",
         "results/quality/inclusion.tsv",
         "results/quality/group_mask.nii.gz",
@@ -37,10 +82,16 @@ rule report_page:
         expand("results/functional/denoised/{batch}", batch=BATCHES),
         expand("results/quality/scans/{batch}", batch=BATCHES),
         ancient(["results/quality/index.html", *expand("results/quality/pages/{batch}", batch=BATCHES)]),  # linked, not read
+        ancient(expand("results/report/components_order-{order}.html", order=ORDERS)),  # linked, not read
         expand("results/group_ica/participants/{batch}", batch=BATCHES),
-        expand("results/group_ica/all/order-{order}/components.{ending}", order=ORDERS, ending=("npy", "tsv", "json")),
+        "results/metrics/orders.tsv" if len(ORDERS) > 1 else [],
         expand(
-            "results/components/all/order-{order}/labels-all/components.{ending}", order=ORDERS, ending=("tsv", "json")
+            "results/group_ica/all/order-{order}/components.{ending}", order=ORDERS[0], ending=("npy", "tsv", "json")
+        ),
+        expand(
+            "results/components/all/order-{order}/labels-all/components.{ending}",
+            order=ORDERS[0],
+            ending=("tsv", "json"),
         ),
         ["results/classifier/{}/{}/{}/{}/model.json".format(*key) for key in CLASSIFICATIONS],
     output:

@@ -7,6 +7,6 @@ with job(snakemake):
     from restresponse.components.tables import measure_components
 
     files = {name: snakemake.input[name] for name in ("components", "component_facts", "mask")}
-    for name, ending in (("maps", "_maps.npy"), ("time_courses", "_timecourses.tsv")):
+    for name, ending in (("maps", "_maps.npy"), ("residuals", "_residual.npy"), ("time_courses", "_timecourses.tsv")):
         files[name] = files_of(snakemake.input.maps, snakemake.params.batches, ending)
     measure_components(**files, **snakemake.params.settings, **snakemake.output)

@@ -5,5 +5,5 @@ from restresponse.adapter import job
 with job(snakemake):
     from restresponse.components.tables import select_components
 
-    settings = {name: snakemake.params[name] for name in ("thresholds", "require_match", "seed")}
+    settings = {name: snakemake.params[name] for name in ("thresholds", "require_match", "normalise", "seed")}
     select_components(**snakemake.input, **settings, **snakemake.output)

@@ -8,4 +8,4 @@ with job(snakemake):
 
     files = dict(snakemake.input)
     files["bold"] = denoised_images(files.pop("denoised"), snakemake.params.scans)
-    regress_batch(**files, normalise=snakemake.params.normalise, folder=snakemake.output[0])
+    regress_batch(**files, **snakemake.params.settings, folder=snakemake.output[0])

@@ -16,6 +16,7 @@ from restresponse.classifier.ladder import contradictions as protocol_contradict
 from restresponse.dataset.characteristics import refusals
 from restresponse.engines.programs import unnamed
 from restresponse.errors import InputError
+from restresponse.group_ica.layout import orders_of
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 _NAMED = (
@@ -271,15 +272,26 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
         yield f"functional.denoising.bandpass_low: found {low} Hz, not below bandpass_high {high} Hz; expected low < high"
 
     ica = config["group_ica"]
-    if ica["n_components"] > ica["reduction"]:
+    most = max(orders_of(ica))
+    if most > ica["reduction"]:
         yield (
-            f"group_ica.n_components: found {ica['n_components']}, more than group_ica.reduction {ica['reduction']}; "
+            f"group_ica.n_components: found {most}, more than group_ica.reduction {ica['reduction']}; "
             "expected at most as many components as dimensions kept of each participant"
         )
-    if ica["merge_dimensions"] < 2 * ica["n_components"]:
+    if ica["merge_dimensions"] < 2 * most:
         yield (
             f"group_ica.merge_dimensions: found {ica['merge_dimensions']}, less than twice group_ica.n_components "
-            f"{ica['n_components']}; expected at least {2 * ica['n_components']}, and {4 * ica['n_components']} is well"
+            f"{most}; expected at least {2 * most}, and {4 * most} is well"
+        )
+
+    method = config["dual_regression"]["method"]
+    refitted = [
+        name for name, arm in config["classifier"]["arms"].items() if arm.get("select") and arm["maps"] == "refit"
+    ]
+    if method != "dual_regression" and refitted:
+        yield (
+            f"dual_regression.method: found {method}, but {', '.join(refitted)} in classifier.arms refit the maps of the selected "
+            "components, which only dual regression can; expected maps: subset there, or method: dual_regression"
         )
 
     components = config["components"]
@@ -364,5 +376,10 @@ def _classifier_contradictions(config: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"classifier.models.{name}.search: neither trials nor minutes; expected at least one, or the search would "
                 "never end: set search.trials, or search to null"
+            )
+        if settings.get("precision") == "mixed" and not classifier["gpu"]:
+            yield (
+                f"classifier.models.{name}.precision: found mixed, and classifier.gpu is 0; expected float32 on a CPU, where 16 "
+                "bits are slower: set classifier.gpu to 1, or precision to float32"
             )
     yield from protocol_contradictions(classifier, config["metrics"]["ladder"])

@@ -1,6 +1,6 @@
-"""Dual regression: group maps to a participant's time courses, and those to the participant's maps.
+"""A participant's time courses and maps of a cohort's group maps: by dual regression, or by back-projection of the group ICA.
 
-Method: Beckmann et al. 2009; Nickerson et al. 2017. The series are the ones group ICA reads (each voxel of each run
+Method of dual regression: Beckmann et al. 2009; Nickerson et al. 2017. The series are the ones group ICA reads (each voxel of each run
 demeaned), scaled to unit variance, so that a map does not depend on the scanner's units.
 """
 
@@ -14,7 +14,8 @@ import numpy as np
 
 from restresponse.errors import InputError
 from restresponse.files import read_array, read_json, read_table, write_array, write_table, writing_folder
-from restresponse.group_ica.reduction import variance_normalise
+from restresponse.group_ica.reconstruction import gica1, gica3
+from restresponse.group_ica.reduction import participant_series, reduce_series, variance_normalise
 from restresponse.images import included_scans, masked_series, read_mask
 from restresponse.provenance import write_sidecar
 
@@ -199,40 +200,70 @@ def regress_participant(
     components: str | Path,
     component_facts: str | Path,
     participant: str,
-    normalise: bool,
+    normalise_time_courses: bool,
     maps: str | Path,
     residual: str | Path,
     time_courses: str | Path,
     sidecar: str | Path,
+    method: str = "dual_regression",
+    normalisation: str = "unit_norm",
+    reduction: int = 64,
 ) -> None:
-    """Dual regression of one participant's included scans on a cohort's components; empty files' worth where there is none."""
+    """Time courses and maps of one participant's included scans; empty files' worth where there is none.
+
+    Parameters
+    ----------
+    method : `dual_regression`, or `gica1` or `gica3` (see `group_ica.reconstruction`), which read the series as reduced for
+        group ICA, with its `normalisation` and `reduction`
+    normalise_time_courses : scale them to unit variance before the maps; GICA3's maps are not made from time courses
+    residual : residual sum of squares of each voxel, for `z_maps`; of GICA3, which is no regression, it has no voxels
+    """
     inside, _ = read_mask(mask)
     group = read_array(components).astype(np.float64)
+    facts = read_json(component_facts)
     kept = included_scans(inclusion, list(bold))
     courses = np.zeros((0, len(group)))
     found, rest = np.zeros((0, group.shape[1]), np.float32), np.zeros(0, np.float32)
     dof = 0
     if kept:
-        runs = []
-        for scan in kept:
-            normalised, _ = variance_normalise(masked_series(bold[scan], inside))
-            runs.append(normalised * np.float32(np.sqrt(len(normalised))))
-        series = runs[0] if len(runs) == 1 else np.concatenate(runs)
-        courses = spatial_regression(series, group)
-        found, rest = temporal_regression(series, courses, normalise=normalise)
+        images = {scan: bold[scan] for scan in kept}
+        if method == "dual_regression":
+            runs = [_unit_variance(masked_series(path, inside)) for path in images.values()]
+            series = runs[0] if len(runs) == 1 else np.concatenate(runs)
+            courses = spatial_regression(series, group)
+            found, rest = temporal_regression(series, courses, normalise=normalise_time_courses)
+        else:
+            series, _ = participant_series(images, inside, normalisation)
+            courses, found, rest = _reconstructed(series, group, facts, method, reduction, normalise_time_courses)
         dof = int(sum(read_json(measures[scan])["dof_residual"] for scan in kept)) - len(group)
     write_array(maps, found)
     write_array(residual, rest)
     _write_time_courses(time_courses, courses, range(1, len(group) + 1))
     write_sidecar(
         sidecar,
-        fitted_on=read_json(component_facts)["fitted_on"],
+        fitted_on=facts["fitted_on"],
         applied_to=[participant] if kept else [],
         sources=[components, *(bold[scan] for scan in kept)],
-        parameters={"normalise_time_courses": normalise},
+        parameters={"method": method, "normalise_time_courses": normalise_time_courses},
         scans=kept,
         dof_residual=dof,
     )
+
+
+def read_z_maps(folder: str | Path, participant: str) -> np.ndarray:
+    """A participant's maps `(n_components, n_voxels)` over their standard errors, from the folder of its batch.
+
+    Raises `InputError` where the maps are GICA3's, which are no regression and have none.
+    """
+    stem = f"{folder}/{participant}"
+    facts, residual = read_json(f"{stem}_maps.json"), read_array(f"{stem}_residual.npy")
+    if facts["parameters"]["method"] == "gica3" and facts["applied_to"]:
+        raise InputError(
+            f"{stem}_maps.npy is GICA3's, which has no standard errors; expected dual_regression.method dual_regression or gica1"
+        )
+    normalise = facts["parameters"]["normalise_time_courses"]
+    courses = read_time_courses(f"{stem}_timecourses.tsv")
+    return z_maps(read_array(f"{stem}_maps.npy"), residual, courses, facts["dof_residual"], normalise=normalise)
 
 
 def restrict_participant(
@@ -272,6 +303,31 @@ def restrict_participant(
         parameters={"normalise_time_courses": normalise, "p": threshold},
         components=selected + 1,
     )
+
+
+def _unit_variance(series: np.ndarray) -> np.ndarray:
+    normalised, _ = variance_normalise(series)
+    normalised *= np.float32(np.sqrt(len(normalised)))
+    return normalised
+
+
+def _reconstructed(
+    series: np.ndarray, group: np.ndarray, facts: Mapping[str, Any], method: str, reduction: int, normalise: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Time courses, maps and residual sums of squares of GICA1 or GICA3 from a participant's series."""
+    reduced, eigenvalues = reduce_series(series, reduction)
+    basis = series @ (reduced.T / eigenvalues[: len(reduced)].astype(np.float32))  # (n_scans, r), orthonormal
+    if method == "gica3":
+        fitted = np.asarray(facts["mixing"]), np.asarray(facts["eigenvalues"]), len(facts["fitted_on"])
+        weights, maps = gica3(reduced, group, *fitted)
+        return basis @ weights.T, maps.astype(np.float32), np.zeros(0, np.float32)
+    weights, maps = gica1(reduced, group)
+    explained = np.einsum("kv,kv->v", maps, weights @ weights.T @ maps)
+    residual = np.maximum(np.einsum("tv,tv->v", series, series, dtype=np.float64) - explained, 0.0)
+    courses = basis @ weights.T
+    if normalise:
+        maps *= courses.std(axis=0)[:, None]
+    return courses, maps.astype(np.float32), residual.astype(np.float32)
 
 
 def read_time_courses(path: str | Path) -> np.ndarray:

@@ -10,6 +10,8 @@ import numpy as np
 from restresponse.errors import DamagedFile, InputError
 from restresponse.files import read_table, whole
 
+_VOLUMES = 8  # read at a time
+
 
 def read_mask(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     """Mask (bool, `(n_x, n_y, n_z)`) and affine (4, 4) of a mask image."""
@@ -42,17 +44,25 @@ def finite_series(path: str | Path, mask: np.ndarray) -> tuple[np.ndarray, np.nd
     import nibabel as nib
 
     with whole(path):
-        image = nib.load(path)
-        series = np.asarray(image.dataobj, dtype=np.float32)
+        image = nib.load(path, keep_file_open=True)  # a compressed file is read on from where it is, not from its start
     if image.shape[:3] != mask.shape or len(image.shape) != 4:
         raise InputError(
             f"{path} has shape {image.shape}; expected {mask.shape} and time: it was made on another grid, "
             "remove it and run again"
         )
-    data = np.ascontiguousarray(series[mask].T)
+    places = np.ravel_multi_index(np.nonzero(mask), mask.shape, order="F")
+    data = np.empty((image.shape[3], len(places)), np.float32)
+    with whole(path):
+        # Some volumes at a time: whole, the image would be several times what is inside the mask.
+        for start in range(0, len(data), _VOLUMES):
+            volumes = np.asarray(image.dataobj[..., start : start + _VOLUMES], dtype=np.float32)
+            flat = volumes.reshape(-1, volumes.shape[3], order="F").T
+            flat.take(places, axis=1, out=data[start : start + len(flat)], mode="clip")
     # The sum over time is finite only where every value is, and needs no array of the data's size.
     faulty = ~np.isfinite(data.sum(axis=0, dtype=np.float64))
-    return np.nan_to_num(data, copy=False, nan=0.0, posinf=0.0, neginf=0.0), faulty
+    if faulty.any():
+        data[:, faulty] = np.nan_to_num(data[:, faulty], nan=0.0, posinf=0.0, neginf=0.0)
+    return data, faulty
 
 
 def included_scans(inclusion: str | Path, scans: Mapping[str, str | Path] | Sequence[str]) -> list[str]:

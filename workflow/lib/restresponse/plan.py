@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from restresponse.classifier.ladder import runs, with_rungs
+from restresponse.group_ica.layout import orders_of
 
 
 @dataclass(frozen=True)
@@ -17,9 +18,11 @@ class Plan:
     ----------
     folds : names of the outer folds, `rep-1_fold-01` …
     cohorts : `all` and every fold: on whom a statistic may be fitted
-    orders : numbers of components
+    orders : numbers of components; the first is the study's own, which an arm has that names none
     thresholds : p thresholds of the arms that select components, ascending
-    protocols, arms, models : the config's, by name; with `metrics.ladder` the rungs after the config's protocols
+    protocols, arms, models : the config's, by name; with `metrics.ladder` the rungs after the config's protocols, and after
+        its arms those at further orders
+    curve : the thresholds and those of `components.thresholds`, ascending: how many components each selects
     """
 
     folds: list[str]
@@ -29,18 +32,22 @@ class Plan:
     protocols: Mapping[str, Mapping[str, Any]]
     arms: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, Mapping[str, Any]]
+    curve: Sequence[float] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Plan:
         """Read the plan out of a validated config."""
         classifier = config["classifier"]
         folds = fold_names(config["folds"]["n_folds"], config["folds"]["repeats"])
-        arms, protocols = classifier["arms"], classifier["protocols"]
+        orders, protocols = orders_of(config["group_ica"]), classifier["protocols"]
+        arms = with_orders(classifier["arms"], orders[1:], classifier["models"])
+        thresholds = {arm["p"] for arm in arms.values() if arm.get("select")}
         return cls(
             folds=folds,
             cohorts=["all", *folds],
-            orders=[config["group_ica"]["n_components"]],
-            thresholds=sorted({arm["p"] for arm in arms.values() if arm.get("select")}),
+            orders=orders,
+            thresholds=sorted(thresholds),
+            curve=sorted({*thresholds, *config["components"]["thresholds"]}),
             protocols=with_rungs(protocols) if config["metrics"]["ladder"] else protocols,
             arms=arms,
             models=classifier["models"],
@@ -53,6 +60,10 @@ class Plan:
     def selection_labels(self, protocol: str, fold: str) -> str:
         """The label table that a protocol's selection of components reads."""
         return "all" if self.protocols[protocol]["selection"] == "all" else fold
+
+    def order_of(self, arm: str) -> int:
+        """The number of components of an arm."""
+        return self.arms[arm].get("order") or self.orders[0]
 
     def models_of_kind(self, kind: str) -> list[str]:
         """Names of the models of a kind, `network` or `linear`."""
@@ -74,6 +85,22 @@ class Plan:
     def sets(self) -> list[str]:
         """Every set of components that a dual regression can have as regressors."""
         return ["asc", *(f"ssc_labels-{labels}_p-{p}" for labels in self.cohorts for p in self.thresholds)]
+
+
+def with_orders(
+    arms: Mapping[str, Mapping[str, Any]], orders: Sequence[int], models: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """The arms and, at each of some further orders, those of components that name no order, as `asc_order-10`.
+
+    They go to their linear models alone: a network is trained at another order only where an arm of the config names it.
+    """
+    found = dict(arms)
+    for order in orders:
+        for name, arm in arms.items():
+            linear = [model for model in arm["models"] if models.get(model, {}).get("kind") == "linear"]
+            if arm["input"] == "components" and not arm.get("order") and linear:
+                found[f"{name}_order-{order}"] = {**arm, "order": order, "models": linear}
+    return found
 
 
 def fold_names(n_folds: int, repeats: int) -> list[str]:

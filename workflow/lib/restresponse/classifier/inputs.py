@@ -131,7 +131,7 @@ class Samples:
     """
 
     def __init__(self, channels: Mapping[str, np.ndarray], mask: np.ndarray, training: Sequence[str]) -> None:
-        self._channels, self._mask = channels, mask
+        self._channels, self.mask = channels, mask
         self.n_channels = len(channels[training[0]])
         sums, squares, count = np.zeros(self.n_channels), np.zeros(self.n_channels), 0
         for participant in training:
@@ -145,13 +145,13 @@ class Samples:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample, `(n_x, n_y, n_z, n_channels)`."""
-        return (*self._mask.shape, self.n_channels)
+        return (*self.mask.shape, self.n_channels)
 
-    def batch(self, participants: Sequence[str]) -> np.ndarray:
-        """Scaled samples `(n_participants, n_x, n_y, n_z, n_channels)` float32, 0 outside the brain."""
-        dense = np.zeros((len(participants), *self.shape), np.float32)
-        mean = self.scaling.mean.astype(np.float32)[:, None]
-        factor = (1 / self.scaling.deviation).astype(np.float32)[:, None]
+    def batch(self, participants: Sequence[str], channels: slice = slice(None)) -> np.ndarray:
+        """Scaled samples `(n_participants, n_x, n_y, n_z, n_channels)` float32, 0 outside the brain, of all or some channels."""
+        mean = self.scaling.mean[channels].astype(np.float32)
+        factor = (1 / self.scaling.deviation[channels]).astype(np.float32)
+        dense = np.zeros((len(participants), *self.mask.shape, len(mean)), np.float32)
         for sample, participant in zip(dense, participants, strict=True):
-            sample[self._mask] = ((self._channels[participant] - mean) * factor).T
+            sample[self.mask] = ((self._channels[participant][channels] - mean[:, None]) * factor[:, None]).T
         return dense

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restresponse.classifier.architectures import Convolution, Dense, Dropout, Pooling, feature_shape, layers_of
+import numpy as np
+
+from restresponse.classifier.architectures import (
+    Average,
+    Convolution,
+    Dropout,
+    Layer,
+    Pooling,
+    Residual,
+    feature_shape,
+    layers_of,
+)
 from restresponse.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +32,9 @@ _MOMENTUM = 0.9
 
 
 def prepare(gpu: int) -> None:
-    """Set TensorFlow up before its first use: one thread, deterministic kernels, and GPUs none or growing as needed.
+    """Set the library up before its first use: one thread, deterministic kernels, and GPUs none or growing as needed.
+
+    Keras computes with TensorFlow or, where `KERAS_BACKEND` is `torch`, with PyTorch.
 
     Parameters
     ----------
@@ -28,11 +43,13 @@ def prepare(gpu: int) -> None:
     Raises
     ------
     InputError
-        Where a GPU is asked for and TensorFlow sees none.
+        Where a GPU is asked for and the library sees none.
     """
+    os.environ.setdefault("KERAS_TORCH_DEVICE", "cuda" if gpu else "cpu")  # read once, at the first import
     import keras
 
-    if keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() == "torch":
+        _prepare_torch(gpu)
         return
     import tensorflow as tf
 
@@ -42,15 +59,29 @@ def prepare(gpu: int) -> None:
         threads.set_intra_op_parallelism_threads(1)
     devices = tf.config.list_physical_devices("GPU")
     if gpu and not devices:
-        raise InputError(
-            f"classifier.gpu is {gpu} and TensorFlow sees no GPU; set classifier.gpu to 0, or run in the GPU container "
-            "on a machine with a GPU and its driver"
-        )
+        raise _no_gpu(gpu, "TensorFlow")
     if not gpu:
         tf.config.set_visible_devices([], "GPU")
     for device in devices if gpu else []:
         tf.config.experimental.set_memory_growth(device, True)
     tf.config.experimental.enable_op_determinism()
+
+
+def _prepare_torch(gpu: int) -> None:
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats itself with this alone
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if gpu and not torch.cuda.is_available():
+        raise _no_gpu(gpu, "PyTorch")
+
+
+def _no_gpu(gpu: int, library: str) -> InputError:
+    return InputError(
+        f"classifier.gpu is {gpu} and {library} sees no GPU; set classifier.gpu to 0, or run in the GPU container "
+        "on a machine with a GPU and its driver"
+    )
 
 
 def build(preset: str, shape: Sequence[int], *, dropout: float, outputs: int = 1) -> keras.Model:
@@ -76,25 +107,55 @@ def build(preset: str, shape: Sequence[int], *, dropout: float, outputs: int = 1
             f"a volume of {' x '.join(map(str, shape[:3]))} voxels is too small for the network preset {preset}; "
             "expected a finer grid: lower classifier.voxel_size"
         )
-    model = keras.Sequential([keras.Input(tuple(shape))], name=preset)
-    flat = False
+    start = found = keras.Input(tuple(shape))
     for layer in layers_of(preset):
-        if isinstance(layer, Convolution):
-            model.add(layers.Conv3D(layer.filters, layer.edge, strides=layer.stride, padding="valid"))
-            if layer.normalised:
-                model.add(layers.BatchNormalization(momentum=_MOMENTUM))
-            model.add(layers.LeakyReLU(negative_slope=0.1))
-        elif isinstance(layer, Pooling):
-            model.add(layers.MaxPooling3D(layer.edge))
-        elif isinstance(layer, Dropout):
-            model.add(layers.Dropout(dropout if layer.rate is None else layer.rate))
-        elif isinstance(layer, Dense):
-            if not flat:
-                model.add(layers.Flatten())
-                flat = True
-            model.add(layers.Dense(layer.units, activation="relu"))
-    model.add(layers.Dense(outputs, activation="sigmoid" if outputs == 1 else "softmax"))
-    return model
+        found = _with_layer(found, layer, dropout)
+    if len(found.shape) > 2:
+        found = layers.Flatten()(found)
+    found = layers.Dense(outputs, activation="sigmoid" if outputs == 1 else "softmax", dtype="float32")(found)
+    return keras.Model(start, found, name=preset)
+
+
+def _with_layer(given: keras.KerasTensor, layer: Layer, dropout: float) -> keras.KerasTensor:
+    """What comes of `given` after one row of a table of layers."""
+    from keras import layers
+
+    if isinstance(layer, Convolution):
+        found = _convolved(given, layer.filters, layer.edge, layer.stride, layer.padded, layer.bias, layer.normalised)
+        return layers.LeakyReLU(negative_slope=layer.slope)(found) if layer.slope else layers.ReLU()(found)
+    if isinstance(layer, Residual):
+        found = layers.ReLU()(_convolved(given, layer.filters, 3, layer.stride))
+        found = _convolved(found, layer.filters, 3)
+        if layer.stride > 1 or given.shape[-1] != layer.filters:
+            given = _convolved(given, layer.filters, 1, layer.stride)
+        return layers.ReLU()(layers.Add()([found, given]))
+    if isinstance(layer, Pooling):
+        padding = "same" if layer.padded else "valid"
+        return layers.MaxPooling3D(layer.edge, layer.stride or layer.edge, padding=padding)(given)
+    if isinstance(layer, Average):
+        return layers.GlobalAveragePooling3D()(given)
+    if isinstance(layer, Dropout):
+        return layers.Dropout(dropout if layer.rate is None else layer.rate)(given)
+    if len(given.shape) > 2:
+        given = layers.Flatten()(given)
+    return layers.Dense(layer.units, activation="relu")(given)
+
+
+def _convolved(
+    given: keras.KerasTensor,
+    filters: int,
+    edge: int,
+    stride: int = 1,
+    padded: bool = True,
+    bias: bool = False,
+    normalised: bool = True,
+) -> keras.KerasTensor:
+    """A convolution, and its batch normalisation where it has one."""
+    from keras import layers
+
+    padding = "same" if padded else "valid"
+    found = layers.Conv3D(filters, edge, strides=stride, padding=padding, use_bias=bias)(given)
+    return layers.BatchNormalization(momentum=_MOMENTUM)(found) if normalised else found
 
 
 def compiled(settings: Mapping[str, Any], shape: Sequence[int], seed: int) -> keras.Model:
@@ -103,13 +164,59 @@ def compiled(settings: Mapping[str, Any], shape: Sequence[int], seed: int) -> ke
 
     keras.utils.clear_session()
     keras.utils.set_random_seed(seed)
-    model = build(settings["preset"], shape, dropout=settings["dropout"])
-    model.compile(
-        optimizer=keras.optimizers.Adam(settings["learning_rate"], epsilon=settings["epsilon"]),
-        loss="binary_crossentropy",
-        jit_compile=False,
-    )
+    whole = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16" if settings.get("precision") == "mixed" else "float32")
+    try:
+        model = build(settings["preset"], shape, dropout=settings["dropout"])
+    finally:
+        keras.config.set_dtype_policy(whole)
+    optimizer = keras.optimizers.Adam(settings["learning_rate"], epsilon=settings["epsilon"])
+    if settings.get("precision") == "mixed":  # gradients too small for 16 bits
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer, loss="binary_crossentropy", jit_compile=False)
     return model
+
+
+def ensemble(members: Sequence[keras.Model]) -> keras.Model:
+    """One network whose log-odds are the mean of those of `members`, of one architecture and one output each."""
+    import keras
+
+    if len(members) == 1:
+        return members[0]
+    start = keras.Input(members[0].input_shape[1:])
+    parts = [
+        keras.Model(member.inputs, member.layers[-1].input, name=f"member_{number}")
+        for number, member in enumerate(members, start=1)
+    ]
+    last = keras.layers.Dense(1, activation="sigmoid", dtype="float32")
+    model = keras.Model(start, last(keras.layers.Concatenate()([part(start) for part in parts])), name="ensemble")
+    kernels, biases = zip(*(member.layers[-1].get_weights() for member in members), strict=True)
+    last.set_weights([np.concatenate(kernels) / len(members), np.mean(biases, axis=0)])
+    return model
+
+
+@contextlib.contextmanager
+def told_of_memory() -> Iterator[None]:
+    """Turn what a library raises where memory does not suffice into an `InputError` that names the settings that lower it."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_of_memory(error):
+            raise
+        raise InputError(
+            "the network does not fit into the memory of this machine or GPU; expected room for a batch and its gradients: "
+            "lower the model's batch_size, set its crop to brain, raise classifier.voxel_size, take a smaller preset or, of an "
+            f"arm of volumes, fewer volumes ({' '.join(str(error).split())[:200]})"
+        ) from error
+
+
+def _is_of_memory(error: Exception) -> bool:
+    """Whether an error of numpy, TensorFlow or PyTorch is that of missing memory."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    words = ("out of memory", "can't allocate memory", "not enough memory", "oom when allocating")
+    return bool(names & {"MemoryError", "ResourceExhaustedError", "OutOfMemoryError"}) or (
+        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    )
 
 
 def read_network(path: str | Path) -> keras.Model:

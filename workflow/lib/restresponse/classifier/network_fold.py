@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ import numpy as np
 
 from restresponse.batches import files_of
 from restresponse.classifier.arms import ArmInput, read_component_arm, read_volume_arm
+from restresponse.classifier.checkpoint import Checkpoints, Kept
 from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
 from restresponse.classifier.inner import check_both_classes, inner_folds, seed_of
 from restresponse.classifier.inputs import ClassifierGrid, Samples
-from restresponse.classifier.network import prepare, trainable_parameters
+from restresponse.classifier.network import ensemble, prepare, trainable_parameters
+from restresponse.classifier.options import cropped
 from restresponse.classifier.search import SPACE, Pruned, Report, identity_of, search
 from restresponse.classifier.training import Diverged, Training, predict, train
 from restresponse.errors import InputError
@@ -62,7 +63,6 @@ def train_fold(
     import pandas as pd
 
     prepare(gpu)
-    started = time.perf_counter()
     target = ClassifierGrid.of(mask, voxel_size)
     known = Fold.read(fold, folds, labels, watched_labels)
     if arm["input"] == "volumes":
@@ -82,7 +82,6 @@ def train_fold(
     test = [name for name in known.test if name in given.final]
     check_both_classes(known.array(training), f"the training participants of {fold}")
 
-    run = _Run(known, given, target.mask, training, n_inner_folds, seed)
     if not test and "reported_folds" in (
         protocol["epoch"],
         protocol["hyperparameters"] if model.get("search") else None,
@@ -101,7 +100,13 @@ def train_fold(
         *(path for paths in tables.values() for path in paths),
         *read,
     ]
-    settings, tuning, how, inner = _hyperparameters(run, protocol, arm, model, test, inherited, sources, journal)
+    identity = identity_of([protocol, arm, {**model, "search": None}, seed, n_inner_folds, voxel_size, gpu], sources)
+    # Beside the outputs, which a workflow removes where a job failed.
+    checkpoints = Checkpoints(Path(sidecar).with_name("checkpoints"), identity)
+    run = _Run(
+        known, given, cropped(target.mask, model.get("crop", "none")), training, n_inner_folds, seed, checkpoints
+    )
+    settings, tuning, how, inner = _hyperparameters(run, protocol, arm, model, test, inherited, identity, journal)
     if protocol["epoch"] == "inner_folds":
         inner = inner or run.inner(settings)
         epochs, watched = max(1, statistics.median_low(row["epoch"] for row in inner)), []
@@ -110,12 +115,17 @@ def train_fold(
     for row in inner:
         run.keep(row["stage"], row.pop("losses"), row.pop("watched_losses"))
     samples = run.samples
-    done = run.train("final", samples, training, settings, epochs, watched)
-    run.keep("final", done.losses, done.watched_losses)
-    write_predictions(predictions, test, predict(done.model, samples, test, model["batch_size"]))
+    members = []
+    for number in range(1, model.get("members", 1) + 1):
+        name = "final" if number == 1 else f"final-{number}"
+        members.append(run.train(name, samples, training, settings, epochs, watched))
+        run.keep(name, members[-1].losses, members[-1].watched_losses)
+    done, together = members[0], ensemble([member.model for member in members])
+    at_once = model["batch_size"] if len(members) == 1 else 1  # an ensemble is not streamed
+    write_predictions(predictions, test, predict(together, samples, test, at_once))
     write_table(history, pd.DataFrame(run.rows))
     with writing(network) as temporary:
-        done.model.save(temporary)
+        together.save(temporary)
     selected = None if given.selected is None else given.selected + 1
     write_sidecar(
         sidecar,
@@ -136,14 +146,15 @@ def train_fold(
         inner_folds=inner,
         left_out=given.left_out,
         n_channels=samples.n_channels,
-        n_parameters=trainable_parameters(done.model),
+        n_parameters=trainable_parameters(together),
         # Means over all trainings of the fold: the final one alone may be a single epoch.
         training_loss_first=float(np.mean([losses[0] for losses in run.losses])),
         training_loss_last=float(np.mean([losses[-1] for losses in run.losses])),
-        seconds=time.perf_counter() - started,
+        seconds=checkpoints.seconds,
         peak_memory_mb=peak_memory_mb(),
     )
     journal.unlink(missing_ok=True)
+    checkpoints.remove()
 
 
 def _read(
@@ -172,7 +183,7 @@ def _hyperparameters(
     model: Mapping[str, Any],
     test: Sequence[str],
     inherited: Sequence[str | Path],
-    sources: Sequence[str | Path],
+    identity: str,
     journal: Path,
 ) -> tuple[dict[str, Any], dict[str, Any] | None, str, list[dict[str, Any]]]:
     """The settings to train with, the record of their search, in words where they are from, and their inner trainings."""
@@ -201,7 +212,7 @@ def _hyperparameters(
         {name: float(model[name]) for name in SPACE},
         budget=model["search"],
         seed=seed_of(run.seed, run.fold.name, "search"),
-        identity=identity_of([protocol, arm, {**model, "search": None}, run.seed, run.n_inner_folds], sources),
+        identity=identity,
         journal=journal,
     )
     where = "inner folds" if on_inner else "the reported fold"
@@ -218,9 +229,17 @@ class _Run:
     """The trainings of one fold, their seeds from fold and stage alone, and the history that those leave which count."""
 
     def __init__(
-        self, fold: Fold, given: ArmInput, mask: np.ndarray, training: Sequence[str], n_inner_folds: int, seed: int
+        self,
+        fold: Fold,
+        given: ArmInput,
+        mask: np.ndarray,
+        training: Sequence[str],
+        n_inner_folds: int,
+        seed: int,
+        checkpoints: Checkpoints,
     ) -> None:
         self.fold, self.training, self.n_inner_folds, self.seed = fold, training, n_inner_folds, seed
+        self._checkpoints = checkpoints
         self._given, self._mask = given, mask
         self.samples = Samples(given.final, mask, training)
         self.rows: list[dict[str, Any]] = []
@@ -246,7 +265,13 @@ class _Run:
             seed=seed_of(self.seed, self.fold.name, name),
             watched=watched,
             on_epoch=on_epoch,
+            kept=self._kept(name, training, settings, epochs, watched),
         )
+
+    def _kept(
+        self, name: str, training: Sequence[str], settings: Mapping[str, Any], epochs: int, watched: Sequence[str]
+    ) -> Kept:
+        return self._checkpoints.of(name, [list(training), dict(settings), epochs, list(watched)])
 
     def keep(self, name: str, losses: list[float], watched_losses: list[float]) -> None:
         """Put a training into the history."""
@@ -273,10 +298,13 @@ class _Run:
                 report((number - 1) * _STEPS + epoch, float(np.mean([*before, least])))
 
             told = on_epoch if report else None
-            done = self.train(f"inner-{number}", samples, inside, settings, settings["epochs"], outside, told)
-            found.append(
-                {
-                    "stage": f"inner-{number}",
+            name = f"inner-{number}"
+            kept = self._kept(name, inside, settings, settings["epochs"], outside)
+            row = kept.finished()
+            if row is None:
+                done = self.train(name, samples, inside, settings, settings["epochs"], outside, told)
+                row = {
+                    "stage": name,
                     "fitted_on": inside,
                     "watched": outside,
                     "epoch": done.epoch,
@@ -286,5 +314,9 @@ class _Run:
                     "losses": [float(loss) for loss in done.losses],
                     "watched_losses": [float(loss) for loss in done.watched_losses],
                 }
-            )
+                kept.finish(row)
+            elif told:
+                for epoch in range(1, len(row["watched_losses"]) + 1):
+                    told(epoch, min(row["watched_losses"][:epoch]))
+            found.append(row)
         return found

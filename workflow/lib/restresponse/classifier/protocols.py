@@ -7,8 +7,9 @@ from typing import Any
 
 from restresponse.classifier.architectures import check_grid, memory_mb
 from restresponse.classifier.ladder import CLEAN, leak_of, source_arm
+from restresponse.classifier.options import network_shape, plain
 from restresponse.errors import InputError
-from restresponse.grid import grid
+from restresponse.group_ica.layout import orders_of
 from restresponse.plan import Plan
 
 
@@ -23,6 +24,11 @@ def check_plan(plan: Plan, config: Mapping[str, Any]) -> None:
             "set it to null or to a coarser grid"
         )
     for name, arm in plan.arms.items():
+        if plan.order_of(name) not in plan.orders:
+            problems.append(
+                f"arm {name} names the order {arm['order']}; group_ica.n_components has "
+                f"{', '.join(map(str, plan.orders))}: add it to that list or name one of them"
+            )
         for model in arm["models"]:
             if model not in plan.models:
                 problems.append(f"arm {name} names the model {model!r}; classifier.models has {', '.join(plan.models)}")
@@ -32,9 +38,10 @@ def check_plan(plan: Plan, config: Mapping[str, Any]) -> None:
                     "linear models read maps of components: take it out of the arm's models"
                 )
     used = {model for arm in plan.arms.values() for model in arm["models"] if model in plan.models}
-    for preset in sorted({plan.models[model]["preset"] for model in used if plan.models[model]["kind"] == "network"}):
+    networks = [plan.models[model] for model in used if plan.models[model]["kind"] == "network"]
+    for preset, crop in sorted({(model["preset"], model.get("crop", "none")) for model in networks}):
         try:
-            check_grid(preset, voxel_size)
+            check_grid(preset, voxel_size, crop)
         except InputError as error:
             problems.append(str(error))
     if problems:
@@ -47,11 +54,6 @@ def reported_folds(plan: Plan, fold: str) -> list[str]:
     return [name for name in plan.folds if name.split("_")[0] == repeat]
 
 
-def arm_order(plan: Plan) -> int:
-    """The number of components of the arms."""
-    return plan.orders[0]
-
-
 def most_volumes(plan: Plan) -> int:
     """The most volumes that an arm takes; 0 where no arm takes volumes."""
     return max((arm["volumes"] for arm in plan.arms.values() if arm["input"] == "volumes"), default=0)
@@ -60,16 +62,24 @@ def most_volumes(plan: Plan) -> int:
 def config_row(plan: Plan, wildcards: Any) -> dict[str, Any]:
     """The rows of the config that a job's wildcards name; an arm's list of models is not part of what it is."""
     arm = {key: value for key, value in plan.arms[wildcards.arm].items() if key != "models"}
-    return {"protocol": plan.protocols[wildcards.protocol], "arm": arm, "model": plan.models[wildcards.model]}
+    return {
+        "protocol": plan.protocols[wildcards.protocol],
+        "arm": arm,
+        "model": plain(wildcards.protocol, plan.models[wildcards.model]),
+    }
 
 
 def network_memory(config: Mapping[str, Any], n_participants: int, wildcards: Any) -> int:
     """Memory in MiB to ask for a network's job."""
     classifier = config["classifier"]
     arm, model = classifier["arms"][wildcards.arm], classifier["models"][wildcards.model]
-    channels = arm["volumes"] if arm["input"] == "volumes" else config["group_ica"]["n_components"]
-    shape, _ = grid(classifier["voxel_size"] or config["functional"]["voxel_size"])
-    return memory_mb(model["preset"], shape, channels, model["batch_size"], n_participants)
+    volumes = arm["input"] == "volumes"
+    order = arm.get("order") or orders_of(config["group_ica"])[0]
+    channels = arm["volumes"] if volumes else order
+    shape = network_shape(classifier["voxel_size"] or config["functional"]["voxel_size"], model.get("crop", "none"))
+    # Volumes stay on disk; of maps there may be copies on the classifier's grid.
+    held = 0 if volumes else n_participants
+    return memory_mb(model["preset"], shape, channels, model["batch_size"], held, model.get("members", 1))
 
 
 def kernel_memory(n_participants: int, n_components: int, least: int) -> int:
@@ -111,7 +121,7 @@ def network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[st
     if arm["input"] == "volumes":
         files["maps"] = [f"results/classifier/volumes/{batch}" for batch in batches]
         return files
-    order, cohort = arm_order(plan), plan.cohort(wildcards.protocol, fold)
+    order, cohort = plan.order_of(wildcards.arm), plan.cohort(wildcards.protocol, fold)
     chosen = "asc"
     if arm.get("select"):
         labels = plan.selection_labels(wildcards.protocol, fold)
@@ -133,7 +143,7 @@ def linear_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str
     within each cohort.
     """
     protocol, arm, fold = plan.protocols[wildcards.protocol], plan.arms[wildcards.arm], wildcards.fold
-    order = arm_order(plan)
+    order = plan.order_of(wildcards.arm)
     cohorts = linear_cohorts(plan, wildcards)
     files: dict[str, Any] = {
         "folds": "results/folds/folds.tsv",
@@ -177,18 +187,19 @@ def linear_views(plan: Plan, wildcards: Any) -> dict[str, str]:
 
 
 def measured_models(plan: Plan) -> list[tuple[str, str]]:
-    """(arm, model) of the linear models on maps, which predict the change of pain itself too; none without `clean`."""
+    """(arm, model) of the linear models on the study's maps, which predict the change of pain itself too; none without `clean`."""
     return [
         (arm, model)
         for arm, settings in plan.arms.items()
         for model in settings["models"]
         if CLEAN in plan.protocols and settings["input"] == "components" and plan.models[model]["kind"] == "linear"
+        if plan.order_of(arm) == plan.orders[0]
     ]
 
 
 def measured_files(plan: Plan, batches: Sequence[str], fold: str) -> dict[str, Any]:
     """Input files of `classifier_measured`: of the fold's own cohort, and the outcomes of its training participants."""
-    order = arm_order(plan)
+    order = plan.orders[0]
     kernel = f"results/classifier/kernels/{fold}/order-{order}"
     used = [plan.arms[arm] for arm, _ in measured_models(plan)]
     return {

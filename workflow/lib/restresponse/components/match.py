@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-
-from restresponse.errors import InputError
 
 
 def spatial_correlation(components: np.ndarray, templates: np.ndarray) -> np.ndarray:
@@ -39,49 +38,59 @@ def one_to_one(correlation: np.ndarray) -> np.ndarray:
     return assigned
 
 
-def network_templates(
-    mask: np.ndarray, affine: np.ndarray, image: str | Path | None = None, labels: str | Path | None = None
-) -> tuple[list[str], np.ndarray]:
-    """Names and maps `(n_templates, n_voxels)` of the networks inside the mask.
+def best_matches(correlation: np.ndarray, names: Sequence[str], count: int = 3) -> list[str]:
+    """Each row's `count` greatest correlations in words, as CONN lists them: `Visual (0.61); Language (0.12)`.
 
-    `image` is a 3D label image or a 4D image of one network a volume; None stands for the embedded table of the
-    32 nodes of CONN's HCP-ICA atlas. Raises `InputError` for an image that is empty inside the mask.
+    Parameters
+    ----------
+    correlation : (n_rows, n_columns)
+    names : of the columns
     """
-    if image is None:
-        from restresponse.networks import network_maps
+    order = np.argsort(-correlation, axis=1, kind="stable")[:, :count]
+    return [
+        "; ".join(f"{names[column]} ({correlation[row, column]:.2f})" for column in columns)
+        for row, columns in enumerate(order)
+    ]
 
-        names, maps = network_maps((mask.shape, affine))
-        return list(names), np.asarray(maps).reshape(len(names), -1)[:, mask.ravel()].astype(np.float64)
-    import nibabel as nib
-    from nilearn.image import resample_img
 
-    loaded = nib.load(image)
-    if len(loaded.shape) == 4:
-        volumes = np.asarray(loaded.dataobj, np.float32)
-    else:
-        values = np.asarray(loaded.dataobj)
-        numbers = [value for value in np.unique(values) if value > 0]
-        if not numbers:
-            raise InputError(f"components.template {image} holds no label above 0; expected one number a network")
-        volumes = np.stack([(values == value).astype(np.float32) for value in numbers], axis=-1)
-    on_grid = resample_img(
-        nib.Nifti1Image(volumes, loaded.affine),
-        affine,
-        mask.shape,
-        interpolation="linear",
-        force_resample=True,
-        copy_header=True,
+def match_tables(
+    components: np.ndarray, templates: np.ndarray, networks: Sequence[str], *, threshold: float, least: float
+) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """The match seen from the components and from the networks, as columns of two tables.
+
+    Parameters
+    ----------
+    components : (n_components, n_voxels) of unit RMS
+    templates : (n_templates, n_voxels)
+    networks : names of the templates
+    threshold : of the components, for Dice
+    least : correlation from which a component bears its network's name
+    """
+    correlation, overlap = spatial_correlation(components, templates), dice(components, templates, threshold)
+    assigned = one_to_one(correlation)
+    index = np.arange(len(components))
+    has = assigned >= 0
+    r = np.where(has, correlation[index, assigned], np.nan)
+    shared = np.where(has, overlap[index, assigned], np.nan)
+    matched = np.where(has, r >= least, False)
+    numbers = [f"component {number}" for number in index + 1]
+    of_network = {int(network): int(component) for component, network in enumerate(assigned) if network >= 0}
+    owners = [of_network.get(network) for network in range(len(networks))]
+    return (
+        {
+            "component": list(index + 1),
+            "network": [networks[a] if ok else None for a, ok in zip(assigned, matched, strict=True)],
+            "match_r": list(r),
+            "match_dice": list(shared),
+            "matched": list(matched),
+            "best_three": best_matches(correlation, networks),
+        },
+        {
+            "network": list(networks),
+            "component": [None if owner is None else owner + 1 for owner in owners],
+            "match_r": [np.nan if owner is None else r[owner] for owner in owners],
+            "match_dice": [np.nan if owner is None else shared[owner] for owner in owners],
+            "matched": [owner is not None and bool(matched[owner]) for owner in owners],
+            "best_three": best_matches(correlation.T, numbers),
+        },
     )
-    maps = np.asarray(on_grid.dataobj, np.float64)[mask].T
-    names = Path(labels).read_text(encoding="utf-8").split("\n") if labels else []
-    names = [name.strip() for name in names if name.strip()] or [f"network {n}" for n in range(1, len(maps) + 1)]
-    if len(names) != len(maps):
-        raise InputError(
-            f"components.template_labels {labels} has {len(names)} names; {image} has {len(maps)} networks: give one name a line"
-        )
-    empty = [name for name, template in zip(names, maps, strict=True) if not template.max() > 0]
-    if empty:
-        raise InputError(
-            f"components.template {image} is empty inside the group mask for {', '.join(empty)}; expected maps in MNI space"
-        )
-    return names, maps

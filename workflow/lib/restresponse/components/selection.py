@@ -23,6 +23,12 @@ def map_amplitudes(maps: np.ndarray, components: np.ndarray, threshold: float) -
     -------
     (n_components,) float64
     """
+    flat = ~np.any(components, axis=1)
+    if flat.any():
+        raise InputError(
+            f"the group map of component {int(np.argmax(flat)) + 1} is 0 everywhere; expected a map of unit RMS: remove "
+            "results/group_ica and run again"
+        )
     inside = np.abs(components) > threshold
     counts = inside.sum(axis=1)
     if not np.all(counts):
@@ -30,6 +36,43 @@ def map_amplitudes(maps: np.ndarray, components: np.ndarray, threshold: float) -
             f"component {int(np.argmin(counts)) + 1} has no voxel beyond |z| = {threshold}; lower components.threshold"
         )
     return np.einsum("kv,kv->k", maps, np.where(inside, np.sign(components), 0.0), dtype=np.float64) / counts
+
+
+def network_amplitudes(time_courses: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """Spread of each component's time course over that of what all components leave of a participant's series.
+
+    The map of a normalised time course holds the amplitude too, and that of one that is not holds its inverse: this is the
+    measure that neither choice turns over.
+
+    Parameters
+    ----------
+    time_courses : (n_scans, n_components), of stage 1 of dual regression
+    residual : (n_voxels,) residual sum of squares of stage 2, 0 where a voxel has no signal
+
+    Returns
+    -------
+    (n_components,) float64, no unit
+    """
+    left = np.asarray(residual, np.float64)
+    left = left[left > 0]
+    if not len(left):
+        raise InputError(
+            "the components leave nothing of a participant's series; expected a residual: lower group_ica.n_components"
+        )
+    return time_courses.std(axis=0) / np.sqrt(left.mean() / len(time_courses))
+
+
+def direction_words(t: np.ndarray, what: str, *, normalise: bool = True) -> list[str]:
+    """Each t (responders less non-responders) in words.
+
+    Parameters
+    ----------
+    t : (n_components,)
+    what : `map` or `time course`, what the amplitudes are of
+    normalise : whether the time courses had unit variance when the maps were made; without it, a larger map is no stronger network
+    """
+    more, less = ("stronger", "weaker") if what == "time course" or normalise else ("larger maps", "smaller maps")
+    return [f"{more if value > 0 else less} in responders" if value else "no difference" for value in t]
 
 
 def group_test(amplitudes: np.ndarray, response: np.ndarray) -> dict[str, np.ndarray]:

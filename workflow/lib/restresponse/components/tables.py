@@ -7,8 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from restresponse.components.match import dice, network_templates, one_to_one, spatial_correlation
-from restresponse.components.selection import group_test, map_amplitudes, max_t_p, select
+from restresponse.components.match import match_tables
+from restresponse.components.selection import (
+    direction_words,
+    group_test,
+    map_amplitudes,
+    max_t_p,
+    network_amplitudes,
+    select,
+)
+from restresponse.components.templates import network_templates
 from restresponse.dual_regression import read_time_courses
 from restresponse.files import read_array, read_json, read_table, write_table
 from restresponse.images import read_mask
@@ -21,6 +29,7 @@ def measure_components(
     component_facts: str | Path,
     mask: str | Path,
     maps: Mapping[str, str | Path],
+    residuals: Mapping[str, str | Path],
     time_courses: Mapping[str, str | Path],
     threshold: float,
     match_threshold: float,
@@ -29,11 +38,13 @@ def measure_components(
     amplitudes: str | Path,
     variability: str | Path,
     matches: str | Path,
+    networks: str | Path,
     sidecar: str | Path,
 ) -> None:
     """Write each participant's amplitude in each component's map and time course, and each component's network.
 
-    `maps` and `time_courses` are paths by participant; participants without an included scan have no row.
+    `maps`, `residuals` and `time_courses` are paths by participant; participants without an included scan have no row.
+    The amplitude of a time course (`variability`) is its spread over that of what the components leave.
     """
     import pandas as pd
 
@@ -45,34 +56,18 @@ def measure_components(
         found = read_array(path)
         if len(found):
             rows[participant] = map_amplitudes(found, group, threshold)
-            spreads[participant] = read_time_courses(time_courses[participant]).std(axis=0)
+            courses = read_time_courses(time_courses[participant])
+            spreads[participant] = network_amplitudes(courses, read_array(residuals[participant]))
     for path, values in ((amplitudes, rows), (variability, spreads)):
         table = pd.DataFrame.from_dict(values, orient="index", columns=names)
         write_table(path, table.rename_axis("participant_id").reset_index())
 
-    networks, templates = network_templates(inside, affine, template, template_labels)
-    correlation = spatial_correlation(group, templates)
-    overlap = dice(group, templates, threshold)
-    assigned = one_to_one(correlation)
-    index = np.arange(len(group))
-    r = np.where(assigned >= 0, correlation[index, assigned], np.nan)
-    matched = r >= match_threshold
-    best = np.argsort(-correlation, axis=1, kind="stable")[:, :3]
-    write_table(
-        matches,
-        pd.DataFrame(
-            {
-                "component": index + 1,
-                "network": [networks[a] if ok else None for a, ok in zip(assigned, matched, strict=True)],
-                "match_r": r,
-                "match_dice": np.where(assigned >= 0, overlap[index, assigned], np.nan),
-                "matched": matched,
-                "best_three": [
-                    "; ".join(f"{networks[b]} ({correlation[k, b]:.2f})" for b in row) for k, row in enumerate(best)
-                ],
-            }
-        ),
+    names_of_networks, templates = network_templates(inside, affine, template, template_labels)
+    by_component, by_network = match_tables(
+        group, templates, names_of_networks, threshold=threshold, least=match_threshold
     )
+    write_table(matches, pd.DataFrame(by_component))
+    write_table(networks, pd.DataFrame(by_network).astype({"component": "Int64"}))
     write_sidecar(
         sidecar,
         fitted_on=read_json(component_facts)["fitted_on"],
@@ -91,6 +86,7 @@ def select_components(
     labels: str | Path,
     thresholds: Sequence[float],
     require_match: bool,
+    normalise: bool,
     seed: int,
     table: str | Path,
     sidecar: str | Path,
@@ -104,9 +100,11 @@ def select_components(
     spread = read_table(variability).set_index("participant_id")
     used = [participant for participant in sorted(response.index) if participant in measured.index]
     truth, values = response.loc[used].to_numpy(), measured.loc[used].to_numpy(np.float64)
-    test, amplitude_test = group_test(values, truth), group_test(spread.loc[used].to_numpy(np.float64), truth)
+    amplitude = spread.loc[used].to_numpy(np.float64)
+    test, amplitude_test = group_test(values, truth), group_test(amplitude, truth)
     result = read_table(matches, text_columns=("network", "best_three"))
     allowed = result["matched"].to_numpy(bool) if require_match else None
+    n_eligible = len(result) if allowed is None else int(allowed.sum())
     columns = {
         "mean_responders": values[truth == 1].mean(axis=0),
         "mean_nonresponders": values[truth == 0].mean(axis=0),
@@ -115,9 +113,12 @@ def select_components(
         "p": test["p"],
         "p_fdr": false_discovery_control(test["p"]),
         "p_maxt": max_t_p(values, truth, seed=seed),
-        "direction": np.where(test["t"] > 0, "stronger in responders", "weaker in responders"),
+        "direction": direction_words(test["t"], "map", normalise=normalise),
         "time_course_t": amplitude_test["t"],
         "time_course_p": amplitude_test["p"],
+        "time_course_p_fdr": false_discovery_control(amplitude_test["p"]),
+        "time_course_p_maxt": max_t_p(amplitude, truth, seed=seed),
+        "time_course_direction": direction_words(amplitude_test["t"], "time course", normalise=normalise),
     }
     fallbacks = {}
     for threshold in thresholds:
@@ -132,8 +133,12 @@ def select_components(
         fitted_on=sorted({*read_json(measures_facts)["fitted_on"], *used}),
         labels_of=used,
         sources=[amplitudes, variability, matches, labels],
-        parameters={"thresholds": list(thresholds), "require_match": require_match},
+        parameters={
+            "thresholds": list(thresholds),
+            "require_match": require_match,
+            "normalise_time_courses": normalise,
+        },
         seed=seed,
         fallback=fallbacks,
-        expected_by_chance={str(p): p * len(result) for p in thresholds},
+        expected_by_chance={str(p): p * n_eligible for p in thresholds},
     )

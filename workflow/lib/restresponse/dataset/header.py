@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from restresponse.errors import InputError
 
@@ -24,6 +26,8 @@ _BYTES_OF_TYPE = {
     1280: 8,
 }  # real numbers, by NIfTI datatype code
 _MOST_COMPRESSED = 1040  # times that deflate makes anything smaller, at the very most
+_START = 2048  # bytes of a file that are read at first: more than any header takes, compressed or not
+_SMALL = 1000  # bytes below which a file may be a pointer
 _SECONDS_OF_UNIT = {8: 1.0, 16: 1e-3, 24: 1e-6}
 _POINTERS = (b"/annex/objects/", b"version https://git-lfs")
 
@@ -51,17 +55,38 @@ def read_header(path: str | Path) -> Header:
         Saying why the file is no image that can be read: absent, not fetched, empty, cut short, not NIfTI, not of numbers.
     """
     path = Path(path)
-    with_content(path)
     try:
-        with (gzip.open if path.name.endswith(".gz") else open)(path, "rb") as stream:
-            raw = stream.read(540)
+        with path.open("rb") as stream:
+            size, start = os.fstat(stream.fileno()).st_size, stream.read(_START)
+            _not_elsewhere(size, start)
+            if path.name.endswith(".gz"):
+                start = _inflated(start) or _through_gzip(stream)
+    except FileNotFoundError:
+        with_content(path)
+        raise
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, PermissionError):
             raise InputError("no permission to read the file; correct its mode") from error
         raise InputError(
             "the file is cut short or not compressed as its name says (.nii.gz); copy or convert it again"
         ) from error
-    return _parsed(raw, path)
+    return _parsed(start[:540], path, size)
+
+
+def _inflated(start: bytes) -> bytes:
+    """The header out of the first bytes of a compressed file; empty where they do not hold it."""
+    try:
+        raw = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(start, 540)
+    except zlib.error:
+        return b""
+    return raw if len(raw) == 540 else b""
+
+
+def _through_gzip(stream: BinaryIO) -> bytes:
+    """The header by the library that knows all forms of a compressed file, and says what is wrong with a damaged one."""
+    stream.seek(0)
+    with gzip.open(stream) as inflated:
+        return inflated.read(540)
 
 
 def with_content(path: Path) -> None:
@@ -73,17 +98,22 @@ def with_content(path: Path) -> None:
             )
         raise InputError("no such file; restore it")
     size = path.stat().st_size
+    if size < _SMALL:
+        with path.open("rb") as stream:
+            _not_elsewhere(size, stream.read(40))
+
+
+def _not_elsewhere(size: int, start: bytes) -> None:
+    """Raise an `InputError` where a file of `size` bytes is empty, or its `start` that of a pointer."""
     if size == 0:
         raise InputError("the file is empty (0 bytes); copy or convert it again")
-    if size < 1000:
-        with path.open("rb") as stream:
-            if stream.read(40).startswith(_POINTERS):
-                raise InputError(
-                    "a pointer to content that is not here (git-annex or Git LFS); fetch the content with datalad get or git lfs pull"
-                )
+    if size < _SMALL and start.startswith(_POINTERS):
+        raise InputError(
+            "a pointer to content that is not here (git-annex or Git LFS); fetch the content with datalad get or git lfs pull"
+        )
 
 
-def _parsed(raw: bytes, path: Path) -> Header:
+def _parsed(raw: bytes, path: Path, n_bytes: int) -> Header:
     if len(raw) < 348:
         raise InputError(
             f"only {len(raw)} bytes where a NIfTI header has 348; the file is cut short: copy or convert it again"
@@ -119,14 +149,14 @@ def _parsed(raw: bytes, path: Path) -> Header:
         )
     shape = dims[:n_dims] + [1] * (3 - n_dims)
     expected = int(offset) + math.prod(shape) * _BYTES_OF_TYPE[datatype]
-    if path.name.endswith(".gz") and path.stat().st_size * _MOST_COMPRESSED < expected:
+    if path.name.endswith(".gz") and n_bytes * _MOST_COMPRESSED < expected:
         raise InputError(
-            f"{path.stat().st_size} bytes, which cannot hold the {expected} that the header promises; the file is cut short or the header damaged: "
+            f"{n_bytes} bytes, which cannot hold the {expected} that the header promises; the file is cut short or the header damaged: "
             "copy or convert it again"
         )
-    if not path.name.endswith(".gz") and path.stat().st_size < expected:
+    if not path.name.endswith(".gz") and n_bytes < expected:
         raise InputError(
-            f"{path.stat().st_size} bytes where the header promises {expected}; the file is cut short: copy or convert it again"
+            f"{n_bytes} bytes where the header promises {expected}; the file is cut short: copy or convert it again"
         )
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()

@@ -24,6 +24,8 @@ HIGH_PASS = 128.0  # s, longest period that the cosine columns leave in, as in f
 LEAST_VOXELS = 30  # of a tissue mask: three times the components taken from it
 _THRESHOLDS = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5)  # of the fallback without erosion
 _CHUNK = 20_000  # voxels at a time
+_EARLY = 50  # volumes among which those before the steady state are looked for, as in fMRIPrep
+_STEADY = 3.5  # modified z-score of a mean signal up to which it belongs to the steady state
 _EXPANSIONS = (
     ("_derivative1_power2", "; first difference, squared"),
     ("_derivative1", "; first difference"),
@@ -94,6 +96,18 @@ def eroded_tissue_masks(gm: np.ndarray, wm: np.ndarray, csf: np.ndarray, brain: 
     return masks
 
 
+def volumes_before_steady_state(raw: np.ndarray) -> int:
+    """How many volumes at the start of a raw scan (n_x, n_y, n_z, n_scans) the magnetisation was not yet steady in.
+
+    fMRIPrep's rule: the volumes in a row from the first on whose mean signal is an outlier among the first 50, by a
+    modified z-score above 3.5 (Iglewicz & Hoaglin 1993, How to detect and handle outliers, ASQC).
+    """
+    means = np.array([raw[..., volume].mean(dtype=np.float64) for volume in range(min(_EARLY, raw.shape[3]))])
+    away = np.abs(means - np.median(means))
+    outlying = 0.6745 * away > _STEADY * np.median(away)
+    return 0 if outlying.all() else int(outlying.argmin())
+
+
 def confounds(
     image: np.ndarray,
     affine: np.ndarray,
@@ -101,6 +115,7 @@ def confounds(
     motion: np.ndarray,
     masks: Mapping[str, np.ndarray],
     n_components: int = 10,
+    not_steady: int = 0,
 ) -> pandas.DataFrame:
     """Confounds of one scan, one row a volume, missing (NaN) where a first difference has no predecessor.
 
@@ -116,6 +131,8 @@ def confounds(
         `brain`, `WM` and `CSF` (eroded), see `eroded_tissue_masks`.
     n_components : int
         aCompCor components of each tissue; fewer come back where the mask's rank is lower.
+    not_steady : int
+        Volumes at the start of the scan before the steady state, see `volumes_before_steady_state`.
 
     Returns
     -------
@@ -123,7 +140,7 @@ def confounds(
         The six motion parameters, `global_signal`, `white_matter` and `csf`, each with `_derivative1`, `_power2` and
         `_derivative1_power2`; `framewise_displacement` (mm), `dvars` (of the image scaled to a brain median of 1000),
         `std_dvars`, `rmsd` (mm), `csf_wm`; `w_comp_cor_00` .., `c_comp_cor_00` .. and, of both masks together, `a_comp_cor_00` .. (unit norm;
-        the largest loading is positive); `cosine00` .. (unit norm, periods above 128 s). Its `attrs["components"]` has
+        the largest loading is positive); `cosine00` .. (unit norm, periods above 128 s); `non_steady_state_outlier00` .. (1 at its volume). Its `attrs["components"]` has
         the singular value and the share of variance of each component, for `column_facts`.
 
     Raises
@@ -174,6 +191,7 @@ def confounds(
                 "CumulativeVarianceExplained": float(shares[: number + 1].sum()),
             }
     columns |= {f"cosine{number:02d}": wave for number, wave in enumerate(slow_cosines(len(motion), repetition_time))}
+    columns |= {f"non_steady_state_outlier{first:02d}": np.eye(1, len(motion), first)[0] for first in range(not_steady)}
     table = pd.DataFrame(columns)
     table.attrs["components"] = variance
     return table
@@ -310,6 +328,9 @@ def _facts(name: str, table: pandas.DataFrame, masks: Mapping[str, str]) -> dict
             f"discrete cosine with a period of {period} of the scan's length (above {HIGH_PASS:g} s)",
             "arbitrary",
         )
+    elif stem.startswith("non_steady_state_outlier"):
+        volume = int(np.argmax(table[name]))
+        text, unit = f"1 at volume {volume} (from 0), which is before the steady state, 0 elsewhere", "no unit"
     else:
         text, unit = _DESCRIPTIONS.get(stem, (stem.replace("_", " "), "arbitrary"))
     facts: dict[str, Any] = {"Description": text + ending, "Units": f"{unit}^2" if "squared" in ending else unit}

@@ -45,12 +45,13 @@ _ROUNDING = 1e-7  # of a voxel's size: a residual below this is float32's roundi
 
 
 def outlier_volumes(table: pandas.DataFrame, displacement: float | None, global_signal: float | None) -> np.ndarray:
-    """Indices (from 0) of the volumes that moved too far or whose global signal jumped.
+    """Indices (from 0) of the volumes that moved too far, whose global signal jumped, or that came before the steady state.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Confounds, with `framewise_displacement` (mm) and `global_signal`.
+        Confounds, with `framewise_displacement` (mm) and `global_signal`. Volumes before the steady state are those of its
+        columns `non_steady_state_outlier00` .., where either threshold is set.
     displacement : float or None
         mm of framewise displacement above which a volume is an outlier; None: none is.
     global_signal : float or None
@@ -65,6 +66,9 @@ def outlier_volumes(table: pandas.DataFrame, displacement: float | None, global_
         change -= np.median(change)
         spread = np.subtract(*np.percentile(change, [75, 25])) / 1.349 or change.std()
         found[1:] |= np.abs(change) > global_signal * spread
+    early = [name for name in table.columns if name.startswith("non_steady_state_outlier")]
+    if early and (displacement is not None or global_signal is not None):
+        found |= (table[early].to_numpy(np.float64) > 0).any(axis=1)
     return np.flatnonzero(found)
 
 

@@ -19,7 +19,12 @@ from restresponse.engines.masks import dice
 from restresponse.engines.reading import header_notes, processing, read_raw
 from restresponse.errors import InputError
 from restresponse.files import read_json, save_image, whole, write_image, write_json, write_table
-from restresponse.functional.confounds import column_facts, confounds, eroded_tissue_masks
+from restresponse.functional.confounds import (
+    column_facts,
+    confounds,
+    eroded_tissue_masks,
+    volumes_before_steady_state,
+)
 from restresponse.functional.unwarping import phase_encoding, read_field_map, unwarped
 
 LEAST_OVERLAP = 0.5  # Dice of the scan's own mask with the template's brain below which the registration has failed
@@ -79,6 +84,7 @@ def preprocess_scan(
         facts["n_volumes"] = data.shape[3]
         facts["notes"] = header_notes(image)
         check_signal(data, bold)
+        not_steady = facts["volumes_before_steady_state"] = volumes_before_steady_state(data)
         raw = _copy(data, image, repetition_time, works.folder / "bold.nii")
         del data
         local = {name: works.folder / f"T1w_{name}.nii" for name in ("T1w", "brain_mask", "warp")}
@@ -123,7 +129,7 @@ def preprocess_scan(
         _, affine = grid.grid(voxel_size)
         masks = eroded_tissue_masks(tissues["GM"], tissues["WM"], tissues["CSF"], brain & own)
         facts["tissue_masks"] = masks.pop("done", {})
-        table = confounds(unsmoothed, affine, repetition_time, realignment.motion, masks)
+        table = confounds(unsmoothed, affine, repetition_time, realignment.motion, masks, not_steady=not_steady)
         works.add(
             "confounds", "restresponse", None, {"n_components": 10},
             "Framewise displacement, DVARS, the global signal and principal components of white matter and of "

@@ -153,6 +153,7 @@ def fit_cohort(
     blocks: Sequence[str | Path] = (),
     products: Sequence[str | Path] = (),
     facts: Sequence[str | Path] = (),
+    algorithm: str = "symmetric",
 ) -> None:
     """Fit the group components of a cohort and write them as array, image, table and sidecar.
 
@@ -161,6 +162,7 @@ def fit_cohort(
     reduced, tiles, members : of the exact path, see `exact_pca`
     blocks, products, facts : of the merged path, see `merged_pca`; it is taken where they are given
     seed : of the run; the restarts' starts do not depend on the cohort
+    algorithm : of FastICA, see `decompose`
     """
     import pandas as pd
 
@@ -170,9 +172,14 @@ def fit_cohort(
         pca = exact_pca(
             cohort=cohort, reduced=reduced, tiles=tiles, members=members, folds=folds, n_components=n_components
         )
-    found = decompose(
-        pca.maps, seed=seed, restarts=restarts, subsample=subsample, tolerance=tolerance, max_iterations=max_iterations
-    )
+    settings = {
+        "algorithm": algorithm,
+        "restarts": restarts,
+        "subsample": subsample,
+        "tolerance": tolerance,
+        "max_iterations": max_iterations,
+    }
+    found = decompose(pca.maps, seed=seed, **settings)
     print(
         f"{cohort}: {len(pca.fitted_on)} participants, {pca.n_dimensions} dimensions, {n_components} components explain "
         f"{pca.eigenvalues.sum() / pca.total_variance:.1%}; {found.n_restarts} restarts, {found.n_iterations} final iterations, "
@@ -198,13 +205,7 @@ def fit_cohort(
         sidecar,
         fitted_on=pca.fitted_on,
         sources=pca.sources,
-        parameters={
-            "n_components": n_components,
-            "restarts": restarts,
-            "subsample": subsample,
-            "tolerance": tolerance,
-            "max_iterations": max_iterations,
-        },
+        parameters={"n_components": n_components, **settings},
         seed=seed,
         cohort=cohort,
         **pca.facts,
@@ -214,5 +215,6 @@ def fit_cohort(
         n_iterations=found.n_iterations,
         n_restarts=found.n_restarts,
         stability=found.stability,
+        mixing=found.mixing,
         converged=True,
     )

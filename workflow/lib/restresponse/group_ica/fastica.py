@@ -1,6 +1,6 @@
-"""Symmetric FastICA (tanh) of spatial maps, the same on every run: restarts clustered as in ICASSO, then polished.
+"""FastICA (tanh) of spatial maps, the same on every run: restarts clustered as in ICASSO, then polished.
 
-Methods: Hyvarinen 1999 (symmetric FastICA); Himberg, Hyvarinen & Esposito 2004 (ICASSO). On whitened data the
+Methods: Hyvarinen 1999 (FastICA, symmetric and by deflation); Himberg, Hyvarinen & Esposito 2004 (ICASSO). On whitened data the
 correlation of two sources is the product of their unmixing rows, so the clustering needs no sources.
 """
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from restresponse.errors import InputError
 
+_BLOCK = 4096  # voxels of an iteration at a time
 _RESTART_TOLERANCE = 1e-5
+_SINGLE_TOLERANCE = 1e-7  # of the steps in float32, whose own rounding turns a row by far less
 _DAMPING_AFTER = 100  # iterations; beyond them a step is halved, which ends the two-cycles of nearly Gaussian sources
 
 
@@ -44,6 +46,7 @@ def decompose(
     maps: np.ndarray,
     *,
     seed: int | np.random.SeedSequence,
+    algorithm: str = "symmetric",
     restarts: int = 20,
     subsample: int = 20000,
     tolerance: float = 1e-8,
@@ -51,26 +54,39 @@ def decompose(
 ) -> Decomposition:
     """Independent sources of `maps` (n_components, n_voxels), as many as there are maps.
 
+    `algorithm`: `symmetric`: all sources at once, polished from the centrotypes of the restarts; `deflation`: one after
+    another from the first start alone, as in CONN; the restarts only say how stable its sources are.
+
     Raises `InputError` where FastICA does not converge: it never returns what it could not settle.
     """
     n_components, n_voxels = maps.shape
-    mean = maps.mean(axis=1, keepdims=True)
-    whitening, white = _whiten(maps - mean)
-    sample = white[:, :: max(1, n_voxels // subsample)]
-    starts = np.random.SeedSequence(seed).spawn(restarts) if isinstance(seed, int) else seed.spawn(restarts)
-    found = []
-    for start in starts:
-        initial = orthogonalise(np.random.default_rng(start).standard_normal((n_components, n_components)))
-        unmixing, _, converged = fastica(sample, initial, _RESTART_TOLERANCE, max_iterations)
-        if converged:
-            found.append(unmixing)
+    whitening, white = _whiten(maps - maps.mean(axis=1, keepdims=True))
+    # Restarts only have to find the basin: the final run is what is kept, and its last steps are in float64.
+    single = white.astype(np.float32)
+    sample = np.ascontiguousarray(single[:, :: max(1, n_voxels // subsample)])
+    run = fastica if algorithm == "symmetric" else deflation
+    spawned = np.random.SeedSequence(seed).spawn(restarts) if isinstance(seed, int) else seed.spawn(restarts)
+    starts = [
+        orthogonalise(np.random.default_rng(one).standard_normal((n_components, n_components))) for one in spawned
+    ]
+    runs = [run(sample, start, _RESTART_TOLERANCE, max_iterations) for start in starts]
+    found = [unmixing for unmixing, _, converged in runs if converged]
     if 2 * len(found) < restarts:
         raise InputError(
             f"FastICA converged in {len(found)} of {restarts} restarts within {max_iterations} iterations; "
             f"the maps do not hold {n_components} independent sources: lower group_ica.n_components"
         )
     centrotypes, stability, sizes = icasso(np.vstack(found), n_components)
-    unmixing, n_iterations, converged = fastica(white, orthogonalise(centrotypes), tolerance, max_iterations)
+    if algorithm == "symmetric":
+        nearly, n_single, _ = fastica(
+            single, orthogonalise(centrotypes), max(tolerance, _SINGLE_TOLERANCE), max_iterations
+        )
+        unmixing, n_iterations, converged = fastica(white, nearly, tolerance, max_iterations)
+        n_iterations += n_single
+    else:
+        unmixing, n_iterations, converged = deflation(white, starts[0], tolerance, max_iterations)
+        alike = assigned(unmixing, centrotypes)
+        stability, sizes = stability[alike], sizes[alike]
     if not converged:
         raise InputError(
             f"FastICA did not reach a tolerance of {tolerance} in {max_iterations} iterations on all voxels; "
@@ -95,9 +111,8 @@ def fastica(
     unmixing, n_iterations, converged
     """
     for iteration in range(1, max_iterations + 1):
-        activation = np.tanh(unmixing @ white)
-        slope = 1.0 - np.einsum("kv,kv->k", activation, activation) / white.shape[1]
-        updated = orthogonalise(activation @ white.T / white.shape[1] - slope[:, None] * unmixing)
+        moments, slope = _moments(unmixing, white)
+        updated = orthogonalise(moments - slope[:, None] * unmixing)
         cosine = np.einsum("ij,ij->i", updated, unmixing)
         if iteration > _DAMPING_AFTER:
             updated = orthogonalise(updated * np.sign(cosine)[:, None] + unmixing)
@@ -105,6 +120,59 @@ def fastica(
         if np.max(1.0 - np.abs(cosine)) < tolerance:
             return unmixing, iteration, True
     return unmixing, max_iterations, False
+
+
+def deflation(
+    white: np.ndarray, unmixing: np.ndarray, tolerance: float, max_iterations: int
+) -> tuple[np.ndarray, int, bool]:
+    """One source after another, each in what those before it left, with g = tanh: the order of CONN's iteration.
+
+    Parameters and returns are those of `fastica`, but `tolerance` is of the largest change of an element of a row, and the
+    last row, which has no freedom left, is not iterated.
+    """
+    n_components = len(unmixing)
+    found, most = np.zeros((0, n_components)), 0
+    for start in unmixing:
+        row = _beside(start, found)
+        if len(found) < n_components - 1:
+            for iteration in range(1, max_iterations + 1):
+                moments, slope = _moments(row[None], white)
+                updated = _beside(moments[0] - slope[0] * row, found)
+                change = min(np.abs(updated - row).max(), np.abs(updated + row).max())
+                row, most = updated, max(most, iteration)
+                if change < tolerance:
+                    break
+            else:
+                return unmixing, max_iterations, False
+        found = np.vstack([found, row])
+    return found, most, True
+
+
+def _beside(row: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """The part of a row that is orthogonal to those found, at unit length."""
+    for _ in range(2):  # once leaves rounding of the size of what was taken off
+        row = row - (found @ row) @ found
+    return row / np.linalg.norm(row)
+
+
+def assigned(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """For each unit row the index of one of `others`, one to one, of the greatest sum of |correlations| (Hungarian method)."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(-np.abs(rows @ others.T))[1]
+
+
+def _moments(unmixing: np.ndarray, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means over voxels of tanh(s) x' and of its slope, s = unmixing @ x; what is between them stays in the processor's cache."""
+    weights = unmixing.astype(white.dtype)
+    moments, squares = np.zeros(unmixing.shape), np.zeros(len(unmixing))
+    for start in range(0, white.shape[1], _BLOCK):
+        block = white[:, start : start + _BLOCK]
+        activation = weights @ block
+        np.tanh(activation, out=activation)
+        moments += activation @ block.T
+        squares += np.einsum("kv,kv->k", activation, activation)
+    return moments / white.shape[1], 1.0 - squares / white.shape[1]
 
 
 def icasso(rows: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -14,26 +14,36 @@ import numpy as np
 from restresponse.errors import InputError
 from restresponse.files import read_array, write_array
 
-_BLOCK = 65536  # voxels converted to float64 at a time
-
-
-def inner_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """`first @ second.T` of two reduced maps `(r, n_voxels)`, accumulated in float64."""
-    product = np.zeros((len(first), len(second)))
-    for start in range(0, first.shape[1], _BLOCK):
-        stop = start + _BLOCK
-        product += first[:, start:stop].astype(np.float64) @ second[:, start:stop].astype(np.float64).T
-    return product
+_BLOCK = 4096  # voxels converted to float64 at a time: they stay in the processor's cache
+_TILE_BLOCK = 2048  # voxels multiplied in float32; their products are added in float64
 
 
 def compute_tile(*, first: Sequence[str | Path], second: Sequence[str | Path], tile: str | Path) -> None:
-    """Write the tile of inner products between the participants of two groups of reduced maps (paths), stacked."""
-    rows = []
-    for path in first:
-        reduced = read_array(path)
-        # Opened anew for each row: what is mapped counts as the job's memory.
-        rows.append(np.hstack([inner_products(reduced, read_array(other)) for other in second]))
-    write_array(tile, np.vstack(rows))
+    """Write the tile of inner products between the participants of two groups of reduced maps (paths), stacked.
+
+    Each pair's block is computed by itself and does not depend on what else is in the tile; a block of the voxels of all
+    is read at a time. Of a group with itself each pair is computed once.
+    """
+    same = list(first) == list(second)
+    totals: dict[tuple[int, int], np.ndarray] = {}
+    for start in range(0, read_array(first[0]).shape[1], _TILE_BLOCK):
+        rows = [_voxels(path, start) for path in first]
+        columns = rows if same else [_voxels(path, start) for path in second]
+        for i, row in enumerate(rows):
+            for j in range(i if same else 0, len(columns)):
+                # The squares are taken in float64: their rounding would add up in the total variance.
+                exact = row.astype(np.float64) if same and i == j else None
+                product = row @ columns[j].T if exact is None else exact @ exact.T
+                totals[i, j] = totals.get((i, j), 0.0) + product.astype(np.float64)
+    blocks = [
+        [totals[i, j] if (i, j) in totals else totals[j, i].T for j in range(len(second))] for i in range(len(first))
+    ]
+    write_array(tile, np.block(blocks))
+
+
+def _voxels(path: str | Path, start: int) -> np.ndarray:
+    """A block of the voxels of reduced maps; the file is opened anew for each, as what is mapped counts as the job's memory."""
+    return np.ascontiguousarray(read_array(path)[:, start : start + _TILE_BLOCK])
 
 
 def gram_matrix(

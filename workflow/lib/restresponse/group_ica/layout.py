@@ -18,6 +18,12 @@ _CHILDREN = 8  # nodes merged into one
 FOLDER = "results/group_ica"
 
 
+def orders_of(settings: Mapping[str, Any]) -> list[int]:
+    """The numbers of components under `group_ica` of a validated config, the study's own first."""
+    given = settings["n_components"]
+    return list(given) if isinstance(given, list) else [given]
+
+
 @dataclass(frozen=True)
 class Record:
     """A sidecar of the merged path, temporary or not, and what it must say.

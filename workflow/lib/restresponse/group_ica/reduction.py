@@ -7,7 +7,7 @@ scaled, by default to unit norm, and the leading eigenvectors of the temporal Gr
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from restresponse.files import write_array, writing_folder
 from restresponse.images import finite_series, included_scans, read_mask
 from restresponse.provenance import write_sidecar
 
-_BLOCK = 16384  # voxels converted to float64 at a time
+_BLOCK = 2048  # voxels converted to float64 at a time: they stay in the processor's cache
 _STRONG, _WEAK = 30, 2.3  # components of a series, and the units of spread below which a voxel has no part in one
 _LEAST_RESIDUAL = 1e-3  # of a voxel's norm: no voxel is blown up more
 _RANK_TOLERANCE = 1e-5  # of the mean eigenvalue; below it lies the rounding of the stored image
@@ -37,33 +37,42 @@ def variance_normalise(series: np.ndarray, normalisation: str = "unit_norm") -> 
     normalised : (n_scans, n_voxels) float32; a constant voxel is zero
     n_constant : int, how many voxels were constant
     """
-    mean = series.mean(axis=0, dtype=np.float64)
-    centred = (series - mean).astype(np.float32)
-    norm = _norms(centred)
-    constant = norm <= 1e-6 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny) * np.sqrt(len(series))
+    centred, norm = np.empty(series.shape, np.float32), np.empty(series.shape[1])
+    constant = np.empty(series.shape[1], bool)
+    for piece in _pieces(series.shape[1]):
+        block = series[:, piece].astype(np.float64)
+        mean = block.mean(axis=0)
+        block -= mean
+        norm[piece] = np.sqrt(np.einsum("tv,tv->v", block, block))
+        least = 1e-6 * np.maximum(np.abs(mean), np.finfo(np.float32).tiny) * np.sqrt(len(series))
+        constant[piece] = norm[piece] <= least
+        if normalisation == "unit_norm":
+            block *= np.where(constant[piece], 0.0, 1.0 / np.where(constant[piece], 1.0, norm[piece]))
+        centred[:, piece] = block
     if normalisation == "residual":
-        norm = np.maximum(_norms(centred - strong_part(centred)), _LEAST_RESIDUAL * norm)
-    if normalisation != "none":
-        centred /= np.where(constant, 1.0, norm).astype(np.float32)
-    centred[:, constant] = 0.0
+        scale = np.maximum(residual_norms(centred), _LEAST_RESIDUAL * norm)
+        centred /= np.where(constant, 1.0, scale).astype(np.float32)
+    if normalisation != "unit_norm":
+        centred[:, constant] = 0.0
     return centred, int(constant.sum())
 
 
-def strong_part(centred: np.ndarray) -> np.ndarray:
-    """What the strong components make of a demeaned series, `(n_scans, n_voxels)` float32.
+def residual_norms(centred: np.ndarray) -> np.ndarray:
+    """Norm of what the strong components leave of each voxel of a demeaned series `(n_scans, n_voxels)`: `(n_voxels,)`.
 
     The leading principal maps, at most 30, each in units of its spread over the voxels, are set to zero where they are
     below 2.3 and put together again: MELODIC's robust variance normalisation (Beckmann & Smith 2004).
     """
-    gram = np.zeros((len(centred), len(centred)))
-    for start in range(0, centred.shape[1], _BLOCK):
-        block = centred[:, start : start + _BLOCK].astype(np.float64)
-        gram += block @ block.T
-    leading = np.linalg.eigh(gram)[1][:, ::-1][:, : min(_STRONG, len(centred) // 2)].astype(np.float32)
+    leading = np.linalg.eigh(_temporal_gram(centred))[1][:, ::-1][:, : min(_STRONG, len(centred) // 2)]
+    leading = np.ascontiguousarray(leading, np.float32)
     maps = leading.T @ centred
     spread = maps.std(axis=1, keepdims=True)
     maps[np.abs(maps - maps.mean(axis=1, keepdims=True)) < _WEAK * spread] = 0.0
-    return leading @ maps
+    norms = np.empty(centred.shape[1])
+    for piece in _pieces(centred.shape[1]):
+        rest = centred[:, piece] - leading @ maps[:, piece]
+        norms[piece] = np.sqrt(np.einsum("tv,tv->v", rest, rest, dtype=np.float64))
+    return norms
 
 
 def participant_series(
@@ -93,7 +102,7 @@ def participant_series(
         run, not_finite = finite_series(path, mask)
         run[:, not_finite] = 0.0  # zeros amid a series would be spikes
         run, n_constant = variance_normalise(run, normalisation)
-        digest = hashlib.sha256(run).hexdigest()
+        digest = hashlib.sha256(run).hexdigest() if len(paths) > 1 else ""
         if digest in seen:
             raise InputError(
                 f"{seen[digest]} and {scan} are the same scan; expected two: "
@@ -109,10 +118,6 @@ def participant_series(
     return (runs[0] if len(runs) == 1 else np.concatenate(runs)), facts
 
 
-def _norms(series: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("tv,tv->v", series, series, dtype=np.float64))
-
-
 def reduce_series(series: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, np.ndarray]:
     """Project a series onto the leading eigenvectors of its temporal Gram matrix.
 
@@ -126,11 +131,7 @@ def reduce_series(series: np.ndarray, n_dimensions: int) -> tuple[np.ndarray, np
     reduced : (n_kept, n_voxels) float32, rows of squared norm equal to their eigenvalue
     eigenvalues : (n_scans,) float64, descending; of unit norms their sum is the number of voxels that are not constant (a run)
     """
-    gram = np.zeros((len(series), len(series)))
-    for start in range(0, series.shape[1], _BLOCK):
-        block = series[:, start : start + _BLOCK].astype(np.float64)
-        gram += block @ block.T
-    eigenvalues, vectors = np.linalg.eigh(gram)
+    eigenvalues, vectors = np.linalg.eigh(_temporal_gram(series))
     eigenvalues, vectors = eigenvalues[::-1], vectors[:, ::-1]
     rank = int((eigenvalues > _RANK_TOLERANCE * eigenvalues.mean()).sum()) if eigenvalues.sum() > 0 else 0
     kept = np.ascontiguousarray(vectors[:, : min(n_dimensions, rank)].T, dtype=np.float32)
@@ -200,3 +201,16 @@ def reduce_participant(
         n_dimensions=len(array),
         explained=float(eigenvalues[: len(array)].sum() / eigenvalues.sum()) if len(eigenvalues) else None,
     )
+
+
+def _pieces(n_voxels: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, n_voxels, _BLOCK))
+
+
+def _temporal_gram(series: np.ndarray) -> np.ndarray:
+    """Inner products of the volumes of `(n_scans, n_voxels)`, in float64; of a matrix and its own transpose, half is computed."""
+    gram = np.zeros((len(series), len(series)))
+    for piece in _pieces(series.shape[1]):
+        block = series[:, piece].astype(np.float64)
+        gram += block @ block.T
+    return gram

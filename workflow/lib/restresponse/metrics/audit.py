@@ -48,7 +48,7 @@ def audit_run(
     results : the results folder, relative to the folder the jobs ran in
     classifications : (protocol, arm, model, fold) of each model
     protocols, arms, models : sections of the config
-    order : number of components
+    order : number of components of the arms that name none, and of the baselines
     batches : batch -> its participants
     group_ica : `exact_limit` and `passes` of the config
     audit : the table to write, with the columns of `COLUMNS`
@@ -78,7 +78,7 @@ def audit_run(
             protocols[protocol],
             arms[arm],
             models[model]["kind"],
-            order,
+            plan.order_of(arm),
             folds,
             batches,
             bool(models[model].get("search")),

@@ -16,7 +16,7 @@ import numpy as np
 
 from restresponse.batches import files_of
 from restresponse.classifier.network_fold import train_fold
-from restresponse.classifier.protocols import arm_order, network_files, refits, reported_folds, selects
+from restresponse.classifier.protocols import network_files, refits, reported_folds, selects
 from restresponse.classifier.selection import Selector
 from restresponse.dual_regression import read_time_courses, restriction, spatial_gram
 from restresponse.errors import InputError
@@ -60,7 +60,7 @@ def network_chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
 
 def permuted_network_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
     """Input files of `metrics_network_null`: those of the fold's own job, and what a selection is made anew from."""
-    arm, order = plan.arms[wildcards.arm], arm_order(plan)
+    arm, order = plan.arms[wildcards.arm], plan.order_of(wildcards.arm)
     files = network_files(plan, batches, wildcards)
     cohort = plan.cohort(wildcards.protocol, wildcards.fold)
     files["everyone"] = "results/folds/labels/all.tsv"

@@ -20,7 +20,6 @@ from restresponse.classifier.inner import seed_of
 from restresponse.classifier.kernel_files import KernelFiles
 from restresponse.classifier.permuted import AT_ONCE, Procedure, View, mean_fold_areas, rerun
 from restresponse.classifier.protocols import (
-    arm_order,
     kernel_memory,
     refits,
     reported_folds,
@@ -69,10 +68,10 @@ def chunk_range(chunk: str, n_permutations: int) -> tuple[int, int]:
     return (number - 1) * CHUNK + (number > 1), min(number * CHUNK, n_permutations) + 1
 
 
-def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dict[str, Any]:
-    """Input files of `metrics_null`: of each distinct cohort of the first repeat's folds, in their order."""
-    arm, order = plan.arms[wildcards.arm], arm_order(plan)
-    folds = reported_folds(plan, plan.folds[0])
+def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any, first: str | None = None) -> dict[str, Any]:
+    """Input files of `metrics_null`: of each distinct cohort of the folds of `first`'s repeat (None: of the first), in their order."""
+    arm, order = plan.arms[wildcards.arm], plan.order_of(wildcards.arm)
+    folds = reported_folds(plan, first or plan.folds[0])
     cohorts = list(dict.fromkeys(plan.cohort(wildcards.protocol, fold) for fold in folds))
     kernels = [f"results/classifier/kernels/{cohort}/order-{order}" for cohort in cohorts]
     files: dict[str, Any] = {
@@ -92,15 +91,15 @@ def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any) -> dic
     return files
 
 
-def null_memory(plan: Plan, n_participants: int, n_inner_folds: int, wildcards: Any) -> int:
+def null_memory(plan: Plan, n_participants: int, n_inner_folds: int, protocol: str, arm: str) -> int:
     """Memory in MiB to ask for a job of the null.
 
     The kernels of all its cohorts lie in memory together, and beside them, of the labellings that run at once, a few small
     kernels of every inner fold and, where the arm selects, the channels of every selection.
     """
-    cohorts = {plan.cohort(wildcards.protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
-    order = arm_order(plan)
-    channels = order // 3 if selects(plan.arms[wildcards.arm]) else 0
+    cohorts = {plan.cohort(protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
+    order = plan.order_of(arm)
+    channels = order // 3 if selects(plan.arms[arm]) else 0
     at_once = AT_ONCE * n_inner_folds * (5 + channels) * 8 * n_participants**2 / 2**20
     return 1000 + len(cohorts) * kernel_memory(n_participants, order, least=100) + round(at_once)
 
@@ -126,6 +125,61 @@ def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int
             for test in tests:
                 row[test] = random.permutation(row[test])
     return found
+
+
+def read_views(
+    *,
+    folds: str | Path,
+    labels: str | Path,
+    batches: Mapping[str, Sequence[str]],
+    cohorts: Mapping[str, str],
+    protocol: Mapping[str, Any],
+    arm: Mapping[str, Any],
+    seed: int,
+    normalise: bool,
+    require_match: bool,
+    **files: Sequence[str | Path],
+) -> tuple[dict[str, View], np.ndarray]:
+    """Each fold of `cohorts` as a protocol lets an arm's linear model see it, and the labels, -1 where there is none.
+
+    The parameters are those of `write_null`.
+    """
+    table, known = read_table(folds), read_table(labels)
+    kernels = KernelFiles(**files).read(
+        list(dict.fromkeys(cohorts.values())),
+        batches,
+        p=arm.get("p"),
+        normalise=normalise,
+        require_match=require_match,
+    )
+    label_of = dict(zip(known["participant_id"], known["response"].astype(int), strict=True))
+    response = np.array([label_of.get(name, -1) for name in kernels.names])
+    tests = {fold: np.sort(kernels.at(members)) for fold, members in _members(table, cohorts)}
+    labelled = np.flatnonzero(response >= 0)
+    views = {}
+    for fold, cohort in cohorts.items():
+        training = np.setdiff1d(labelled, tests[fold])
+        views[fold] = View(
+            kernels.products[cohort],
+            training,
+            tests[fold],
+            kernels.selectors.get(cohort),
+            labelled if protocol["selection"] == "all" else training,
+            seed_of(seed, fold, "inner"),
+        )
+    return views, response
+
+
+def procedure_of(
+    protocol: Mapping[str, Any], arm: Mapping[str, Any], model: Mapping[str, Any], n_inner_folds: int
+) -> Procedure:
+    """How a protocol makes an arm's linear model."""
+    return Procedure(
+        model["penalties"],
+        on_reported_folds=protocol["hyperparameters"] == "reported_folds",
+        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
+        n_inner_folds=n_inner_folds,
+    )
 
 
 def write_null(
@@ -158,37 +212,21 @@ def write_null(
     """
     import pandas as pd
 
-    table, known = read_table(folds), read_table(labels)
-    kernels = KernelFiles(**files).read(
-        list(dict.fromkeys(cohorts.values())),
-        batches,
-        p=arm.get("p"),
+    views, response = read_views(
+        folds=folds,
+        labels=labels,
+        batches=batches,
+        cohorts=cohorts,
+        protocol=protocol,
+        arm=arm,
+        seed=seed,
         normalise=normalise,
         require_match=require_match,
+        **files,
     )
-    label_of = dict(zip(known["participant_id"], known["response"].astype(int), strict=True))
-    response = np.array([label_of.get(name, -1) for name in kernels.names])
-    tests = {fold: np.sort(kernels.at(members)) for fold, members in _members(table, cohorts)}
-    labelled = np.flatnonzero(response >= 0)
-    views = {}
-    for fold, cohort in cohorts.items():
-        training = np.setdiff1d(labelled, tests[fold])
-        views[fold] = View(
-            kernels.products[cohort],
-            training,
-            tests[fold],
-            kernels.selectors.get(cohort),
-            labelled if protocol["selection"] == "all" else training,
-            seed_of(seed, fold, "inner"),
-        )
-    procedure = Procedure(
-        model["penalties"],
-        on_reported_folds=protocol["hyperparameters"] == "reported_folds",
-        selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
-        n_inner_folds=n_inner_folds,
-    )
+    procedure = procedure_of(protocol, arm, model, n_inner_folds)
     numbers = range(*permutations)
-    labellings = permuted_labels(response, list(tests.values()), seed, numbers)
+    labellings = permuted_labels(response, [view.test for view in views.values()], seed, numbers)
     mean, pooled = mean_fold_areas(views, labellings, rerun(views, labellings, procedure))
     columns = dict(zip(NULL_COLUMNS, (*key, list(numbers), mean, pooled), strict=True))
     write_table(null, pd.DataFrame(columns))

@@ -7,61 +7,78 @@ from pathlib import Path
 
 import numpy as np
 
+from restresponse.components.match import one_to_one, spatial_correlation
 from restresponse.files import read_array, read_table, write_table
 
-COLUMNS = ("component", "network", "mean_r", "least_r", "least_fold", "n_folds")
+COLUMNS = ("component", "network", "mean_r", "least_r", "least_fold", "same_network", "n_folds")
 
 
-def match_components(reference: np.ndarray, components: np.ndarray) -> np.ndarray:
-    """|Spatial correlation| of each reference map with the component it is assigned, one to one (Hungarian method).
+def align_components(reference: np.ndarray, components: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which component each reference map is, one to one (Hungarian method on |spatial correlation|).
 
     Parameters
     ----------
-    reference, components : (n_components, n_voxels) arrays
+    reference : (n_reference, n_voxels) array
+    components : (n_components, n_voxels) array, of another cohort or another order
 
     Returns
     -------
-    (n_components,) float64, in the order of `reference`
+    assigned : (n_reference,) int, index among `components`; -1 where these are too few
+    correlation : (n_reference,) float64 with its sign, NaN where none is assigned, 0 of a map that is constant
     """
-    from scipy.optimize import linear_sum_assignment
-
-    def standardised(maps: np.ndarray) -> np.ndarray:
-        centred = maps - maps.mean(axis=1, keepdims=True, dtype=np.float64)
-        return centred / np.linalg.norm(centred, axis=1, keepdims=True)
-
-    correlation = np.abs(standardised(reference) @ standardised(components).T)
-    rows, columns = linear_sum_assignment(-correlation)
-    return correlation[rows, columns]
+    correlation = spatial_correlation(reference, components)
+    assigned = one_to_one(np.abs(correlation))
+    found = np.where(assigned >= 0, correlation[np.arange(len(assigned)), assigned], np.nan)
+    return assigned, found
 
 
 def write_stability(
-    *, reference: str | Path, networks: str | Path, folds: Mapping[str, str | Path], component_stability: str | Path
+    *,
+    reference: str | Path,
+    networks: str | Path,
+    folds: Mapping[str, str | Path],
+    fold_networks: Mapping[str, str | Path],
+    component_stability: str | Path,
 ) -> None:
-    """Match each fold's components to those of everyone.
+    """Align each fold's components with those of everyone.
 
     Parameters
     ----------
     reference : components.npy of cohort `all`
     networks : table of component and network of cohort `all`
     folds : fold -> components.npy of its training participants
-    component_stability : the table to write, with the columns of `COLUMNS`
+    fold_networks : fold -> table of component and network of its training participants
+    component_stability : the table to write, with the columns of `COLUMNS`; `same_network` is the share of folds in which the
+        aligned component bears the same network's name
     """
     import pandas as pd
 
-    everyone = read_array(reference)
-    correlation = np.stack([match_components(everyone, read_array(path)) for path in folds.values()])
-    names = read_table(networks, text_columns=("network",))["network"]
+    everyone, names = read_array(reference), _names(networks)
+    correlation, same = np.zeros((len(folds), len(everyone))), np.zeros((len(folds), len(everyone)))
+    for row, (fold, path) in enumerate(folds.items()):
+        assigned, found = align_components(everyone, read_array(path))
+        own = _names(fold_networks[fold])
+        correlation[row] = np.nan_to_num(np.abs(found))
+        same[row] = [
+            index >= 0 and own[index] == name if isinstance(name, str) else np.nan
+            for index, name in zip(assigned, names, strict=True)
+        ]
     least = correlation.argmin(axis=0)
     write_table(
         component_stability,
         pd.DataFrame(
             {
                 "component": np.arange(1, len(everyone) + 1),
-                "network": names.to_numpy(),
+                "network": names,
                 "mean_r": correlation.mean(axis=0),
                 "least_r": correlation.min(axis=0),
                 "least_fold": [list(folds)[index] for index in least],
+                "same_network": same.mean(axis=0),
                 "n_folds": len(folds),
             }
         )[list(COLUMNS)],
     )
+
+
+def _names(path: str | Path) -> list[str | float]:
+    return read_table(path, text_columns=("network",))["network"].tolist()

@@ -22,6 +22,7 @@ def write_tables(
     reference: str | Path,
     networks: str | Path,
     fold_components: Sequence[str | Path],
+    fold_networks: Sequence[str | Path],
     scan_batches: Mapping[str, Sequence[str]],
     classifications: Sequence[tuple[str, str, str, str]],
     folds: Sequence[str],
@@ -48,5 +49,6 @@ def write_tables(
         reference=reference,
         networks=networks,
         folds=dict(zip(folds, fold_components, strict=True)),
+        fold_networks=dict(zip(folds, fold_networks, strict=True)),
         component_stability=component_stability,
     )

@@ -81,16 +81,19 @@ def analysis_methods(
         f"Group ICA: each participant's denoised series was demeaned {scaled} in every voxel and reduced to "
         f"{_span(kept)} dimensions by its leading temporal eigenvectors (up to {reductions[0]['parameters']['reduction']} asked for). "
         f"The stacked reductions were brought to {parameters['n_components']} dimensions by {_group_pca(group_ica)} and decomposed "
-        f"by symmetric FastICA (tanh), {group_ica['n_restarts']} seeded starts clustered as in ICASSO, the centrotypes polished on all voxels "
+        f"by {_fastica(group_ica)} "
         f"(least stability {min(group_ica['stability']):.2f} with everyone). It was fitted on everyone and, separately, on "
         "the training participants of each fold.",
-        "Dual regression: the group maps were regressed on each scan (spatial), and the resulting time courses, "
-        + ("scaled to unit variance" if config["dual_regression"]["normalise_time_courses"] else "demeaned alone")
-        + ", on its voxels (temporal), which gave one map a component and participant.",
+        _subject_maps(config["dual_regression"]),
         f"Components: a participant's amplitude is the mean of its map where the group map is beyond |z| = "
         f"{config['components']['threshold']:g}; amplitudes of responders and non-responders were compared by Welch's t "
         f"({_thresholds(selection)}) with false discovery rates and permutation p values of the largest |t|.",
     ]
+    if config["metrics"]["voxel_permutations"]:
+        text.append(
+            "For the report alone, maps of responders and non-responders were compared voxel by voxel by a two-sample t, p by "
+            f"{config['metrics']['voxel_permutations']:,} permutations of the labels against the largest |t| over voxels."
+        )
     text += _model_sentences(models, config)
     repeats, folds = config["folds"]["repeats"], config["folds"]["n_folds"]
     interval = (
@@ -141,6 +144,33 @@ def trust_methods(
     return text
 
 
+def _fastica(group_ica: Mapping[str, Any]) -> str:
+    """How the sources were found, from the sidecar."""
+    starts = f"{group_ica['n_restarts']} seeded starts clustered as in ICASSO"
+    if group_ica["parameters"].get("algorithm") == "deflation":
+        return f"FastICA (tanh), one component after another from one start as in CONN, with {starts} to tell its stability"
+    return f"symmetric FastICA (tanh), {starts}, the centrotypes polished on all voxels"
+
+
+def _subject_maps(settings: Mapping[str, Any]) -> str:
+    """How a participant's maps were made."""
+    if settings["method"] == "gica3":
+        return (
+            "Participants' maps: the part of each group map that comes from the participant, by back-projection (GICA3, as in "
+            "CONN): their mean over the cohort is the group map."
+        )
+    scaled = "scaled to unit variance" if settings["normalise_time_courses"] else "demeaned alone"
+    if settings["method"] == "gica1":
+        return (
+            "Participants' maps: the group maps were projected onto each participant's reduced series (GICA1, as in CONN), and the "
+            f"reduced series regressed on the resulting time courses, {scaled}."
+        )
+    return (
+        f"Dual regression: the group maps were regressed on each scan (spatial), and the resulting time courses, {scaled}, "
+        "on its voxels (temporal), which gave one map a component and participant."
+    )
+
+
 def _model_sentences(
     models: Mapping[tuple[str, str, str, str], Mapping[str, Any]], config: Mapping[str, Any]
 ) -> list[str]:
@@ -157,7 +187,7 @@ def _model_sentences(
             text.append(
                 f"Classifier {name} (arms {arms}): a 3D convolutional network, preset {settings['preset']} with "
                 f"{_span(counts)} trainable parameters, trained by Adam {_training_words(settings)}, batches of "
-                f"{settings['batch_size']}, binary cross-entropy." + chosen
+                f"{settings['batch_size']}, binary cross-entropy{_option_words(settings)}." + chosen
             )
         else:
             text.append(
@@ -165,6 +195,20 @@ def _model_sentences(
                 f"chosen from {', '.join(f'{value:g}' for value in settings['penalties'])}." + chosen
             )
     return text
+
+
+def _option_words(settings: Mapping[str, Any]) -> str:
+    """What a network's model asks for beyond the paper."""
+    change = settings.get("augmentation") or {}
+    words = ["the grid cut to the brain's box"] if settings.get("crop") == "brain" else []
+    words += ["16-bit numbers where they suffice"] if settings.get("precision") == "mixed" else []
+    extra = ["half of the loss for each class"] if settings.get("class_weights") else []
+    extra += [f"the mean log-odds of {settings['members']} networks"] if settings.get("members", 1) > 1 else []
+    extra += [f"shifts of up to {change['shift']} voxels"] if change.get("shift") else []
+    extra += ["left and right exchanged in half of the samples"] if change.get("flip") else []
+    extra += [f"noise of {change['noise']:g} standard deviations"] if change.get("noise") else []
+    words += [f"{', '.join(extra)} (not in the protocols of the published study)"] if extra else []
+    return f", {', '.join(words)}" if words else ""
 
 
 def _group_pca(facts: Mapping[str, Any]) -> str:

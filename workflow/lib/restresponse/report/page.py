@@ -13,6 +13,7 @@ import numpy as np
 from restresponse.batches import files_of
 from restresponse.classifier.ladder import leak_of
 from restresponse.files import digest_of, read_array, read_json, read_table, write_text
+from restresponse.group_ica.layout import orders_of
 from restresponse.identifiers import Identifiers
 from restresponse.metrics.certificate import quoted
 from restresponse.metrics.collect import BASELINE
@@ -20,11 +21,13 @@ from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
 from restresponse.plan import Plan
 from restresponse.provenance import versions
 from restresponse.report import figures, measured, trust, trust_figures
+from restresponse.report.explanation import explanation_cases
 from restresponse.report.group_motion import motion_rows, motion_sentences, motion_warning
 from restresponse.report.ladder import ladder_sentences, rungs_of
 from restresponse.report.methods_text import analysis_methods, preprocessing_methods
+from restresponse.report.numbers import number, p_value
 from restresponse.report.published import differences_from_paper, paper_rows
-from restresponse.report.scores import METRICS, headline_rows, metric_rows
+from restresponse.report.scores import METRICS, headline_rows, metric_rows, order_rows
 from restresponse.report.summary import span, verdict
 from restresponse.report.tuning import tuning_rows
 
@@ -111,6 +114,7 @@ def content(run: Run) -> dict[str, Any]:
         "quality": quality(run),
         "folds": folds(run, predictions),
         "components": components(run),
+        "orders": order_rows(run.table("metrics/orders.tsv")) if len(orders_of(run.config["group_ica"])) > 1 else [],
         "protocols": [{"name": name, **row} for name, row in protocols.items()],
         "training": training_rows(models),
         "tuning": tuning_rows(models),
@@ -125,6 +129,7 @@ def content(run: Run) -> dict[str, Any]:
             run.table("metrics/reliability.tsv"), run.table("metrics/decision_curve.tsv")
         ),
         "measured": measured.shown(run.table, run.config["metrics"]["continuous"], confidence),
+        "explanations": explanation_cases(run.results, run.config),
         "power": trust.power_sentences(run.table("metrics/power.tsv"), confidence),
         "metric_names": [name.replace("_", " ") for name in METRICS],
         "roc": figures.roc_figure(predictions[predictions["protocol"].isin(named)], metrics),
@@ -279,17 +284,27 @@ def components(run: Run) -> dict[str, Any]:
     stability = run.table("metrics/component_stability.tsv").drop(columns="network")
     iq = run.table(f"group_ica/all/order-{run.order}/components.tsv")[["component", "stability", "explained_variance"]]
     joined = table.merge(stability, on="component").merge(iq, on="component")
+    facts, curve, plan = (
+        read_json(run.results / f"{folder}.json"),
+        run.table("metrics/selection.tsv"),
+        Plan.of(run.config),
+    )
     chosen = [name for name in table if name.startswith("selected_p-")]
+    passing = [name for name in chosen if not facts["fallback"].get(name.removeprefix("selected_p-"))]
     for name in chosen:
         joined[name] = joined[name].astype(str).str.lower() == "true"
     template = template_image("T1w", float(affine[0, 0]))
     return {
         "figure": figures.component_figure(np.asarray(maps, np.float64), mask, affine, template, titles),
-        "rows": joined.replace({np.nan: None}).to_dict("records"),
-        "thresholds": [{"column": name, "p": name.removeprefix("selected_p-")} for name in chosen],
-        "chance": read_json(run.results / f"{folder}.json").get("expected_by_chance") or {},
+        "page": f"components_order-{run.order}.html",
+        "curve": trust_figures.curve_figure(curve[curve["arm"].map(plan.order_of) == run.order]),
+        "rows": [
+            row | {"selected_from": next((name.removeprefix("selected_p-") for name in passing if row[name]), None)}
+            for row in joined.replace({np.nan: None}).to_dict("records")
+        ],
+        "chance": facts.get("expected_by_chance") or {},
         "n_fitted": len(read_json(run.results / f"group_ica/all/order-{run.order}/components.json")["fitted_on"]),
-        "n_tested": len(read_json(run.results / f"{folder}.json")["labels_of"]),
+        "n_tested": len(facts["labels_of"]),
     }
 
 
@@ -370,18 +385,6 @@ def left_out_rows(
     ]
 
 
-def number(value: Any, digits: int = 2) -> str:
-    """A number with fixed digits; n/a for what is missing."""
-    return f"{value:.{digits}f}" if isinstance(value, int | float | np.number) and np.isfinite(value) else "n/a"
-
-
-def p_value(value: Any) -> str:
-    """A p value: three digits, never 0."""
-    if not isinstance(value, int | float | np.number) or not np.isfinite(value):
-        return "n/a"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _plain(value: Any) -> Any:
     """Plain dicts and lists, as YAML writes them."""
     if isinstance(value, Mapping):
@@ -389,4 +392,4 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-__all__ = ["Run", "content", "span", "write_page"]
+__all__ = ["Run", "content", "number", "p_value", "span", "write_page"]

@@ -50,3 +50,8 @@ def metric_rows(
             }
         )
     return rows
+
+
+def order_rows(orders: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Rows of the table of the numbers of components, None for what is missing."""
+    return orders.astype(object).where(orders.notna(), None).to_dict("records")

@@ -1,4 +1,4 @@
-"""Figures of the null, of calibration and of the decision curve."""
+"""Figures of the null, of the selection by p, of calibration and of the decision curve."""
 
 from __future__ import annotations
 
@@ -41,6 +41,41 @@ def null_figure(null: pandas.DataFrame, permutations: pandas.DataFrame) -> str |
         bare(panel)
     panels[-1].set_xlabel("mean of fold AUCs on permuted labels; line: on the labels as they are", fontsize=8)
     figure.legend(loc="outside upper left", ncols=len(protocols), fontsize=8, frameon=False)
+    return data_uri(figure)
+
+
+def curve_figure(selection: pandas.DataFrame) -> str | None:
+    """Left, components selected at each p and how many by chance; right, the AUC of linear models; None without a selection."""
+    if selection.empty:
+        return None
+    keys = list(dict.fromkeys(zip(selection["protocol"], selection["arm"], selection["model"], strict=True)))
+    figure = blank(7.6, 3.0)
+    left, right = figure.subplots(1, 2)
+    levels = np.unique(selection["p"].to_numpy(np.float64))
+    step = float(np.diff(levels).min()) if len(levels) > 1 else 0.1
+    for index, key in enumerate(keys):
+        chosen = np.all(
+            [selection[name] == value for name, value in zip(("protocol", "arm", "model"), key, strict=True)], axis=0
+        )
+        rows = selection[chosen].sort_values("p")
+        places = rows["p"] + (index - (len(keys) - 1) / 2) * step / (2 + len(keys))
+        style = {"color": COLOURS[index % len(COLOURS)], "marker": "o", "markersize": 4, "linewidth": 1.4}
+        count, auc = (rows[name].to_numpy(np.float64) for name in ("n_selected", "auc"))
+        spans = np.abs(rows[["least_selected", "most_selected"]].to_numpy(np.float64).T - count)
+        left.errorbar(places, count, yerr=spans, label=f"{key[0]}, {key[1]} · {key[2]}", **style)
+        right.errorbar(places, auc, yerr=np.abs(rows[["low", "high"]].to_numpy(np.float64).T - auc), **style)
+        left.plot(rows["p"], rows["expected_by_chance"], color=INK, linestyle="--", linewidth=1)
+    right.axhline(0.5, color=GREY, linewidth=1)
+    right.set_ylim(-0.02, 1.02)
+    left.set_ylim(bottom=0)
+    left.set_ylabel("components selected (dashed: by chance)", fontsize=8)
+    right.set_ylabel("mean of fold AUCs", fontsize=8)
+    for panel in (left, right):
+        panel.set_xticks(levels, [f"{level:g}" for level in levels])
+        panel.set_xlabel("p below which a component is selected", fontsize=8)
+        panel.tick_params(labelsize=8)
+        bare(panel)
+    figure.legend(loc="outside upper left", ncols=3, fontsize=8, frameon=False)
     return data_uri(figure)
 
 
