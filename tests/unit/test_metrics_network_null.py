@@ -96,7 +96,8 @@ def test_networks_and_linear_models_are_given_the_same_permutations(tmp_path):
     labels = pd.DataFrame({"participant_id": cohort.names, "response": response})
     for number in (1, 4):
         answers = permuted_labels(response, tests, 5, [number])[0]
-        scores = folds.assign(protocol="clean", arm="asc", model="net", permutation=number, y_score=answers * 1.0)
+        scores = folds.assign(protocol="clean", arm="asc", model="net", permutation=number)
+        scores["y_score"] = [float(answers[cohort.names.index(name)]) for name in scores["participant_id"]]
         found = network_areas(scores.sample(frac=1, random_state=0), folds, labels, 5)
         assert found["mean"].tolist() == found["pooled"].tolist() == [1.0]
 
