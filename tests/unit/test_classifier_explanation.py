@@ -34,6 +34,7 @@ from restresponse.plan import Plan
 
 KEYS = [(COMPONENT, LEFT_OUT), (COMPONENT, ATTRIBUTION), (NETWORK, OCCLUDED), (NETWORK, ATTRIBUTION)]
 LEARNS = VOXNET | {"epsilon": 1e-7}
+SHORT = config()["classifier"]["models"] | {"voxnet": VOXNET | {"epochs": 1}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -151,7 +152,7 @@ def test_the_job_explains_the_network_that_predicted_and_names_one_that_is_damag
     monkeypatch.chdir(tmp_path)
     made, _ = planted_cohort(12)
     made.write()
-    table, folder, arguments = explained(made, "network", "asc")
+    table, folder, arguments = explained(made, "network", "asc", models=SHORT)
     scores = read_table(folder / "predictions.tsv").set_index("participant_id")["y_score"]
     assert set(table["participant_id"]) == set(scores.index)
     assert table[["trained", "randomised"]].notna().all().all()
@@ -173,12 +174,13 @@ def test_a_damaged_linear_model_is_named(cohort):
         explain(made, "linear", "asc", arguments, folder)
 
 
-def test_volumes_are_explained_by_networks_alone(tmp_path, monkeypatch):
+def test_volumes_are_explained_by_networks_alone_of_an_ensemble_on_the_cut_grid_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made, _ = planted_cohort(12)
     made.write()
     made.write_volumes([3] * 12)
-    table, folder, _ = explained(made, "network", "rsp")
+    cut = SHORT["voxnet"] | {"preset": "voxnet_original", "crop": "brain", "members": 2}
+    table, folder, _ = explained(made, "network", "rsp", models=SHORT | {"voxnet": cut})
     assert set(table["what"]) == {WHOLE, NETWORK}
     assert read_array(folder / "explanation.npy").shape == (4, made.mask.sum())
 

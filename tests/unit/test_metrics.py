@@ -171,6 +171,16 @@ def test_interval_of_the_mean_auc_covers_the_true_auc_about_as_often_as_it_says(
     assert 0.89 <= hits / tries <= 1.0  # drawn within folds it is 0.74
 
 
+def test_where_folds_are_nearly_perfect_the_interval_is_no_narrower_than_the_score_interval():
+    rows = paper_size(2, signal=1.5)
+    sample = Sample.of(rows)
+    mean, weights = mean_fold_auc(sample), intervals.participant_weights(sample.response, 300, 1)
+    low, high = intervals.mean_auc_interval(sample, mean, weights, 0.95)
+    score = intervals.auc_score_interval(mean, 29, 14, 0.95)
+    assert low <= score[0] < mean < 1 and high >= score[1]
+    assert intervals.percentile(mean, intervals.mean_fold_auc_draws(sample, weights), 0.95)[0] > score[0]  # alone it is
+
+
 def test_a_perfect_score_keeps_an_interval():
     rows = paper_size()
     rows["y_score"] = np.where(rows["response"] == 1, 0.9, 0.1) + np.linspace(0, 0.05, 43)

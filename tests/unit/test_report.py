@@ -424,3 +424,12 @@ def test_the_percent_fall_of_pain_and_each_threshold_are_told(run, shown):
     assert content(off)["measured"]["sentences"] == [
         "The percent fall of pain was not predicted: metrics.continuous is false."
     ]
+
+
+def test_the_methods_name_the_null_the_baselines_and_the_change(run, shown):
+    text = " ".join(shown["methods"])
+    assert "Baselines, on the same folds" in text and "connectivity between 32 nodes" in text
+    assert "permutations of the labels within outer folds" in text
+    assert "percent fall of pain of 11 participants was predicted" in text and "20, 30, 50 %" in text
+    off = dataclasses.replace(run, config=run.config | {"metrics": run.config["metrics"] | {"permutations": 0}})
+    assert not [sentence for sentence in content(off)["methods"] if sentence.startswith("Null:")]

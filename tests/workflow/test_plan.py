@@ -26,7 +26,7 @@ def plan(tmp_path_factory):
                 "folds": {"n_folds": 2},
                 "functional": {"voxel_size": 4},
                 "classifier": {"inner_folds": 2},
-                "metrics": {"ladder": True},
+                "metrics": {"ladder": True, "network_permutations": 6},
             }
         )
     )
@@ -92,7 +92,21 @@ def test_the_null_is_made_again_for_every_linear_model_of_every_protocol(plan):
     jobs = {tuple(job["output"][0].split("/")[3:6]) for job in plan if job["rule"] == "metrics_null"}
     assert {("clean", "asc", "linear"), ("clean", "ssc", "linear"), ("paper", "asc", "linear")} <= jobs
     (joined,) = [job for job in plan if job["rule"] == "metrics_permutations"]
-    assert sum("/null/" in path for path in joined["input"]) == len(jobs)
+    assert sum("/null/" in path and "/linear/" in path for path in joined["input"]) == len(jobs)
+
+
+def test_the_null_of_networks_is_a_job_for_each_fold_and_five_permutations_and_reads_what_the_folds_job_does(plan):
+    jobs = [job for job in plan if job["rule"] == "metrics_network_null"]
+    own = {job["output"][0]: set(job["input"]) for job in plan if job["rule"] == "classifier_network"}
+    assert len(jobs) == 2 * len(own)
+    (joined,) = [job for job in plan if job["rule"] == "metrics_permutations"]
+    assert {job["output"][0] for job in jobs} <= set(joined["input"])
+    for job in jobs:
+        protocol, arm, model, fold = job["output"][0].split("/")[3:7]
+        read = own[f"results/classifier/{protocol}/{arm}/{model}/{fold}/predictions.tsv"]
+        cohort = "all" if "dual_regression/all/" in " ".join(read) else fold
+        more = set(job["input"]) - read - {"results/folds/labels/all.tsv"}
+        assert all(f"/{cohort}/order-" in path for path in more), more
 
 
 def test_the_papers_protocol_reads_the_ica_of_everyone(plan):

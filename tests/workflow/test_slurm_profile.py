@@ -17,6 +17,10 @@ RULES = {
 # Of group PCA above group_ica.exact_limit: few enough of them, and long enough, to be submitted alone.
 MERGED = {"group_ica_merge", "group_ica_start", "group_ica_multiply", "group_ica_finish"}
 
+TRAINING = {"classifier_network", "metrics_network_null"}
+# With derivatives, with several orders, with permutations of networks.
+NOT_ASKED_FOR = {"functional_adopt", "metrics_orders", "metrics_network_null"}
+
 
 def submissions(output: str) -> list[str]:
     """What a dry run would submit, in its order: the name of the group, or of the rule of a job on its own."""
@@ -72,7 +76,7 @@ def test_a_job_tried_again_asks_for_twice_the_memory_and_time(small):
         asked(run_snakemake(folder, "--dry-run", "--profile", str(PROFILE), "--attempt", attempt, config=config).stdout)
         for attempt in ("1", "2")
     )
-    assert set(first) == RULES - {"functional_adopt", "metrics_orders"} - MERGED | {"all"}
+    assert set(first) == RULES - NOT_ASKED_FOR - MERGED | {"all"}
     for rule in set(first) - {"all"}:
         assert second[rule]["mem_mb"] == 2 * first[rule]["mem_mb"], rule
         grows = 2 if rule in SETTINGS["set-resources"] else 1
@@ -94,4 +98,4 @@ def test_every_rule_the_profile_names_is_there_and_every_step_of_many_jobs_has_i
     assert named <= RULES
     assert set(SETTINGS["group-components"]) <= set(SETTINGS["groups"].values())
     alone = RULES - set(SETTINGS["groups"])
-    assert alone == MERGED | {"quality_group_mask", "group_ica_reduce", "classifier_volumes", "classifier_network"}
+    assert alone == MERGED | {"quality_group_mask", "group_ica_reduce", "classifier_volumes", *TRAINING}

@@ -1,8 +1,14 @@
 # Predictions beside the truth, scores with intervals, the optimism of each protocol, the leakage audit, tables.
 from restresponse.classifier.explanation import explained
-from restresponse.classifier.protocols import config_row, measured_models, reported_folds
+from restresponse.classifier.protocols import config_row, measured_models, network_memory, reported_folds
 from restresponse.metrics.chain import Classification, audited_files
 from restresponse.metrics.curve import curve_cases, curve_inputs
+from restresponse.metrics.network_null import (
+    network_chunk_range,
+    network_chunks,
+    network_null_files,
+    permuted_network_files,
+)
 from restresponse.metrics.permutations import chunk_names, chunk_range, null_files, null_memory, permutation_files
 
 MEASURED = FOLDS if config["metrics"]["continuous"] and measured_models(PLAN) else []  # folds that predict the change
@@ -93,7 +99,9 @@ rule metrics_null:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(lambda w: null_memory(PLAN, len(PARTICIPANTS), w.protocol, w.arm)),
+        mem_mb=memory(
+            lambda w: null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], w.protocol, w.arm)
+        ),
     params:
         row=lambda w: config_row(PLAN, w),
         cohorts=lambda w: {fold: PLAN.cohort(w.protocol, fold) for fold in reported_folds(PLAN, FOLDS[0])},
@@ -110,10 +118,47 @@ rule metrics_null:
         "../scripts/metrics_null.py"
 
 
+rule metrics_network_null:
+    input:
+        unpack(lambda w: permuted_network_files(PLAN, list(BATCHES), w)),
+    output:
+        "results/metrics/null/{protocol}/{arm}/{model}/{fold}/{chunk}.tsv",
+    log:
+        "results/logs/metrics_network_null/{protocol}_{arm}_{model}_{fold}_{chunk}.log",
+    benchmark:
+        "results/benchmarks/metrics_network_null/{protocol}_{arm}_{model}_{fold}_{chunk}.tsv"
+    wildcard_constraints:
+        model=one_of(NETWORKS),
+        chunk=one_of(network_chunks(config["metrics"]["network_permutations"])),
+    container:
+        CONTAINERS["gpu" if config["classifier"]["gpu"] else "python"]
+    resources:
+        mem_mb=memory(lambda w: network_memory(config, len(PARTICIPANTS), w)),
+        gpu=config["classifier"]["gpu"] or None,
+    params:
+        row=lambda w: config_row(PLAN, w),
+        permutations=lambda w: network_chunk_range(w.chunk, config["metrics"]["network_permutations"]),
+        settings={
+            "batches": BATCHES,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "voxel_size": config["classifier"]["voxel_size"],
+            "gpu": config["classifier"]["gpu"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+        },
+        code=code_of("metrics.network_null"),
+    script:
+        "../scripts/metrics_network_null.py"
+
+
 rule metrics_permutations:
     input:
         predictions="results/metrics/predictions.tsv",
         chunks=null_files(PLAN, config["metrics"]["permutations"]),
+        networks=network_null_files(PLAN, config["metrics"]["network_permutations"]),
+        folds="results/folds/folds.tsv",
+        labels="results/folds/labels/all.tsv",
     output:
         null="results/metrics/null.tsv",
         permutations="results/metrics/permutations.tsv",
@@ -126,8 +171,8 @@ rule metrics_permutations:
     resources:
         mem_mb=memory(1000),
     params:
-        confidence=config["metrics"]["confidence"],
-        code=code_of("metrics.permutations"),
+        settings={"confidence": config["metrics"]["confidence"], "seed": config["seed"]},
+        code=code_of("metrics.network_null"),
     script:
         "../scripts/metrics_permutations.py"
 
@@ -208,7 +253,15 @@ rule metrics_curve:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(max((null_memory(PLAN, len(PARTICIPANTS), *case["key"][:2]) for case in CURVES), default=1000)),
+        mem_mb=memory(
+            max(
+                (
+                    null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], *case["key"][:2])
+                    for case in CURVES
+                ),
+                default=1000,
+            )
+        ),
     params:
         settings={
             "cases": CURVES,

@@ -1,14 +1,8 @@
-"""Join the null of every linear model and give its p value."""
+"""Join the nulls of all models and give their p values."""
 
 from restresponse.adapter import job
 
 with job(snakemake):
-    from restresponse.metrics.permutations import collect_null
+    from restresponse.metrics.network_null import join_nulls
 
-    chunks = list(snakemake.input.get("chunks", ()))
-    collect_null(
-        predictions=snakemake.input.predictions,
-        chunks=chunks,
-        confidence=snakemake.params.confidence,
-        **snakemake.output,
-    )
+    join_nulls(**dict(snakemake.input), **snakemake.params.settings, **dict(snakemake.output))

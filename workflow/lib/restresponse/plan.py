@@ -20,19 +20,19 @@ class Plan:
     cohorts : `all` and every fold: on whom a statistic may be fitted
     orders : numbers of components; the first is the study's own, which an arm has that names none
     thresholds : p thresholds of the arms that select components, ascending
-    curve : those and the thresholds of `components.thresholds`, ascending: how many components each selects
     protocols, arms, models : the config's, by name; with `metrics.ladder` the rungs after the config's protocols, and after
         its arms those at further orders
+    curve : the thresholds and those of `components.thresholds`, ascending: how many components each selects
     """
 
     folds: list[str]
     cohorts: list[str]
     orders: list[int]
     thresholds: list[float]
-    curve: list[float]
     protocols: Mapping[str, Mapping[str, Any]]
     arms: Mapping[str, Mapping[str, Any]]
     models: Mapping[str, Mapping[str, Any]]
+    curve: Sequence[float] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Plan:

@@ -18,7 +18,7 @@ from restresponse.classifier.scores import areas_under_curve
 from restresponse.classifier.selection import Selector
 from restresponse.errors import InputError
 
-_AT_ONCE = 50  # labellings in memory together; changes no number
+AT_ONCE = 50  # labellings in memory together; changes no number
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def rerun(views: Mapping[str, View], labellings: np.ndarray, procedure: Procedur
     fold -> (n_labellings, n_test) probability of a responder
     """
     parts = []
-    for start in range(0, len(labellings), _AT_ONCE):
-        parts.append(_rerun(views, labellings[start : start + _AT_ONCE], procedure))
+    for start in range(0, len(labellings), AT_ONCE):
+        parts.append(_rerun(views, labellings[start : start + AT_ONCE], procedure))
         for view in views.values():
             view.products.forget()
     return {fold: np.concatenate([part[fold] for part in parts]) for fold in views}

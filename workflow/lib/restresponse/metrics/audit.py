@@ -14,9 +14,10 @@ from typing import Any
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
 from restresponse.metrics.certificate import write_certificate
-from restresponse.metrics.chain import Baselines, Classification, Measured, Step, inner_participants, steps_of
+from restresponse.metrics.chain import Baselines, Classification, Step, inner_participants, steps_of
 from restresponse.metrics.evidence import Evidence, cohorts_in
 from restresponse.metrics.inputs import inputs_problem
+from restresponse.metrics.measured_chain import Measured, measured_steps
 from restresponse.metrics.verdicts import CLEAN, DECLARED, VIOLATION
 from restresponse.metrics.walk import Finding, entries, in_words, ways_back
 from restresponse.plan import Plan
@@ -64,7 +65,7 @@ def audit_run(
     evidence = Evidence(results, batches, group_ica)
     tested = read_table(evidence.results / "folds/folds.tsv").groupby("fold")["participant_id"]
     folds = {fold: frozenset(participants) for fold, participants in tested}
-    plan = Plan(sorted(folds), ["all", *sorted(folds)], [order], [], [], protocols, arms, models)
+    plan = Plan(sorted(folds), ["all", *sorted(folds)], [order], [], protocols, arms, models)
     rows, cases = [], []
     for protocol, arm, model, fold in classifications:
         if fold not in folds:
@@ -111,7 +112,8 @@ def audit_run(
 def audit_one(evidence: Evidence, case: Classification, plan: Plan) -> Iterator[Row]:
     """Rows (check, artefact, verdict, participants, detail) of one classification."""
     folder = evidence.results / case.folder
-    for step in steps_of(evidence, case):
+    steps = measured_steps if isinstance(case, Measured) else steps_of
+    for step in steps(evidence, case):
         yield from check_step(evidence, step, case.test)
     facts = evidence.sidecar(folder / "model.json")
     if not facts.problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from restresponse.classifier.ladder import CLEAN, CLOSED
-from restresponse.metrics.collect import BASELINE, MEASURED
+from restresponse.metrics.collect import BASELINE
 from restresponse.metrics.evidence import Evidence
 from restresponse.metrics.refits import Fit
 
@@ -167,29 +167,6 @@ class Baselines(Classification):
         return f"classifier/baselines/{self.fold}"
 
 
-class Measured(Classification):
-    """One fold's models of the percent fall of pain: clean, of all arms of maps, in one folder with one sidecar."""
-
-    @classmethod
-    def of(
-        cls,
-        fold: str,
-        order: int,
-        folds: Mapping[str, frozenset[str]],
-        batches: Mapping[str, Sequence[str]],
-        arms: Mapping[str, Mapping[str, Any]],
-    ) -> Measured:
-        """The models of a fold; `arms` are the config's."""
-        return cls(
-            CLEAN, MEASURED, "all", fold, CLOSED, {"input": "components", "arms": arms}, "linear", order, folds, batches
-        )
-
-    @property
-    def folder(self) -> str:
-        """Folder of the fold's models of the change."""
-        return f"classifier/measured/{self.fold}"
-
-
 def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
     """The steps of one classification: model, maps or kernels, selection, group ICA, label table.
 
@@ -200,9 +177,6 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
     """
     if isinstance(case, Baselines):
         yield from _baseline_steps(evidence, case)
-        return
-    if isinstance(case, Measured):
-        yield from _measured_steps(evidence, case)
         return
     results, fold, test, order = evidence.results, case.fold, case.test, case.order
     training = evidence.members_of_table(results / f"folds/labels/{fold}.tsv")
@@ -221,7 +195,7 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
         needed=frozenset(cohorts[:1]),
         tables=_tables_of_model(case),
         may_read_test_labels=watched,
-        recomputed=_finding(evidence.refits.problem, _fit(evidence, case, trained)),
+        recomputed=finding(evidence.refits.problem, _fit(evidence, case, trained)),
     )
     if case.components:
         cohort, labels = case.cohort, case.selection_labels
@@ -239,16 +213,16 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
             "may_read_test_labels": labels == "all",
         }
         if case.kind == "linear":
-            yield _unlabelled(results / case.kernel, _NOBODY, False, cohort)
+            yield unlabelled(results / case.kernel, _NOBODY, False, cohort)
         for participant in sorted(((training | test) - left_out) & usable):
             path = results / case.maps(participant)
-            yield Step(path, **selecting) if case.refit else _unlabelled(path, ica, leaks, cohort)
+            yield Step(path, **selecting) if case.refit else unlabelled(path, ica, leaks, cohort)
         if case.select:
-            recomputed = _finding(evidence.selection_problem, cohort, order, labels)
+            recomputed = finding(evidence.selection_problem, cohort, order, labels)
             yield Step(results / case.selection, **selecting, recomputed=recomputed)
-            yield _unlabelled(results / case.measures, ica, leaks, cohort)
-        recomputed = _finding(evidence.eigenvalue_problem, cohort, order)
-        yield _unlabelled(results / case.group_ica, ica, leaks, cohort, recomputed)
+            yield unlabelled(results / case.measures, ica, leaks, cohort)
+        recomputed = finding(evidence.eigenvalue_problem, cohort, order)
+        yield unlabelled(results / case.group_ica, ica, leaks, cohort, recomputed)
     odd = training ^ (labelled - test)
     yield Step(
         results / f"folds/labels/{fold}.json",
@@ -274,63 +248,9 @@ def _baseline_steps(evidence: Evidence, case: Baselines) -> Iterator[Step]:
         needed=own,
         tables=own,
     )
-    yield _unlabelled(results / case.measures, ica, False, fold)
-    recomputed = _finding(evidence.eigenvalue_problem, fold, order)
-    yield _unlabelled(results / case.group_ica, ica, False, fold, recomputed)
-
-
-def _measured_steps(evidence: Evidence, case: Measured) -> Iterator[Step]:
-    """The steps of a fold's models of the change: those, the kernel, amplitudes and group ICA of its cohort, its outcomes."""
-    results, fold, order = evidence.results, case.fold, case.order
-    known = evidence.members_of_table(results / f"folds/outcomes/{fold}.tsv")
-    everyone = evidence.members_of_table(results / "folds/outcomes/all.tsv")
-    ica, own = evidence.usable() - case.test, frozenset({fold})
-    yield Step(
-        results / case.folder / "model.json",
-        fit=known,
-        labels=known,
-        labels_at_most=known,
-        cohorts=own,
-        needed=own,
-        tables=own,
-        recomputed=_finding(_measured_problem, evidence, case, sorted(known)),
-    )
-    yield _unlabelled(results / case.kernel, _NOBODY, False, fold)
-    yield _unlabelled(results / case.measures, ica, False, fold)
-    recomputed = _finding(evidence.eigenvalue_problem, fold, order)
-    yield _unlabelled(results / case.group_ica, ica, False, fold, recomputed)
-    odd = known ^ (everyone - case.test)
-    yield Step(
-        results / f"folds/outcomes/{fold}.json",
-        fit=_NOBODY,
-        labels=known,
-        labels_at_most=known,
-        recomputed=f"its participants are not the training part: {', '.join(sorted(odd))}" if odd else "",
-    )
-
-
-def _measured_problem(evidence: Evidence, case: Measured, known: Sequence[str]) -> str | None:
-    """Whether the change and the responders at each threshold are predicted as the training participants say."""
-    for chosen in evidence.sidecar(evidence.results / case.folder / "model.json").content.get("chosen") or ():
-        arm = case.settings["arms"][chosen["arm"]]
-        fit = Fit(
-            folder=case.folder,
-            facts={"chosen": chosen},
-            training=known,
-            labels=f"folds/outcomes/{case.fold}.tsv",
-            kernels=str(Path(case.kernel).parent),
-            maps={},
-            asc=f"dual_regression/{case.cohort}/order-{case.order}/asc",
-            components=case.group_ica.replace(".json", ".npy"),
-            kind="linear",
-            selects=bool(arm.get("select")),
-            refits=bool(arm.get("select")) and arm.get("maps", "refit") == "refit",
-            volumes=None,
-        )
-        problem = evidence.refits.measured_problem(fit)
-        if problem:
-            return f"{chosen['model']} on {chosen['arm']}, {chosen['target']}: {problem}"
-    return None
+    yield unlabelled(results / case.measures, ica, False, fold)
+    recomputed = finding(evidence.eigenvalue_problem, fold, order)
+    yield unlabelled(results / case.group_ica, ica, False, fold, recomputed)
 
 
 def audited_files(cases: Sequence[Classification]) -> list[str]:
@@ -360,12 +280,12 @@ def _tables_of_model(case: Classification) -> frozenset[str]:
     return frozenset([case.fold, *selections, *(["all"] if case.watches_reported_folds else [])])
 
 
-def _unlabelled(path: Path, fit: frozenset[str], leaks: bool, cohort: str, recomputed: str | None = None) -> Step:
+def unlabelled(path: Path, fit: frozenset[str], leaks: bool, cohort: str, recomputed: str | None = None) -> Step:
     """A step that reads no label."""
     return Step(path, fit, _NOBODY, _NOBODY, frozenset({cohort}), may_fit_on_test=leaks, recomputed=recomputed)
 
 
-def _finding(check: Callable[..., str | None], *arguments: Any) -> str:
+def finding(check: Callable[..., str | None], *arguments: Any) -> str:
     """A recomputation's finding; a file it needs that is gone or broken is a finding too."""
     try:
         return check(*arguments) or ""

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 CONSTANT = "constant"
 CLEAN = "clean"
 BASELINE = "baseline"  # stands where the arm does; baselines are clean
-MEASURED = "percent change"  # stands where the arm does in the audit; no arm's name holds a space
 COLUMNS = ("protocol", "arm", "model", "repeat", "fold", "participant_id", "response", "y_score")
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from restresponse.classifier.baselines import baseline_files
 from restresponse.classifier.protocols import linear_files, measured_files, network_files
-from restresponse.metrics.chain import Baselines, Classification, Measured
+from restresponse.metrics.chain import Baselines, Classification
 from restresponse.metrics.evidence import Evidence
+from restresponse.metrics.measured_chain import Measured
 from restresponse.plan import Plan
 
 _LABELS = ("labels", "watched_labels")

@@ -99,7 +99,11 @@ def pooled_intervals(
 
 
 def mean_auc_interval(sample: Sample, value: float, weights: np.ndarray, confidence: float) -> Interval:
-    """Interval of the mean of fold AUCs: of participants with one repeat, Nadeau and Bengio's with more."""
+    """Interval of the mean of fold AUCs: of participants with one repeat, Nadeau and Bengio's with more.
+
+    With one repeat each end is the wider of the percentile and of the score interval: where nearly every fold is perfect
+    resampling hardly spreads, and the percentile interval of 29 and 14 held the AUC on fresh participants in 89 % of cohorts.
+    """
     aucs = np.array([auc for auc, _ in fold_aucs(sample).values()])
     repeats = len(sample.score)
     if repeats > 1:
@@ -107,6 +111,9 @@ def mean_auc_interval(sample: Sample, value: float, weights: np.ndarray, confide
         low, high = nadeau_bengio(aucs, 1 / (folds - 1), confidence)
     else:
         low, high = percentile(value, mean_fold_auc_draws(sample, weights), confidence)
+        if sample.informative and np.isfinite(low):
+            ends = auc_score_interval(value, *_counts(sample), confidence)
+            low, high = min(low, ends[0]), max(high, ends[1])
     if high - low < _NO_WIDTH and sample.informative:
         return auc_score_interval(value, *_counts(sample), confidence)
     return low, high

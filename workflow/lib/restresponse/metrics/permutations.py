@@ -18,11 +18,12 @@ import numpy as np
 
 from restresponse.classifier.inner import seed_of
 from restresponse.classifier.kernel_files import KernelFiles
-from restresponse.classifier.permuted import Procedure, View, mean_fold_areas, rerun
+from restresponse.classifier.permuted import AT_ONCE, Procedure, View, mean_fold_areas, rerun
 from restresponse.classifier.protocols import (
     kernel_memory,
     refits,
     reported_folds,
+    selects,
 )
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
@@ -37,7 +38,7 @@ CHUNK = 250  # permutations a job
 NULL_COLUMNS = ("protocol", "arm", "model", "permutation", "mean", "pooled")
 COLUMNS = (
     "protocol", "arm", "model", "scope", "auc", "null_mean", "null_mean_error", "null_sd", "null_low", "null_high", "p", "p_maxt",
-    "n_permutations",
+    "n_permutations", "n_maxt",
 )  # fmt: skip
 _TEXT = ("protocol", "arm", "model", "fold", "participant_id")
 
@@ -90,10 +91,17 @@ def permutation_files(plan: Plan, batches: Sequence[str], wildcards: Any, first:
     return files
 
 
-def null_memory(plan: Plan, n_participants: int, protocol: str, arm: str) -> int:
-    """Memory in MiB to ask for a job of the null: the kernels of all its cohorts lie in memory together."""
+def null_memory(plan: Plan, n_participants: int, n_inner_folds: int, protocol: str, arm: str) -> int:
+    """Memory in MiB to ask for a job of the null.
+
+    The kernels of all its cohorts lie in memory together, and beside them, of the labellings that run at once, a few small
+    kernels of every inner fold and, where the arm selects, the channels of every selection.
+    """
     cohorts = {plan.cohort(protocol, fold) for fold in reported_folds(plan, plan.folds[0])}
-    return 1000 + len(cohorts) * kernel_memory(n_participants, plan.order_of(arm), least=100)
+    order = plan.order_of(arm)
+    channels = order // 3 if selects(plan.arms[arm]) else 0
+    at_once = AT_ONCE * n_inner_folds * (5 + channels) * 8 * n_participants**2 / 2**20
+    return 1000 + len(cohorts) * kernel_memory(n_participants, order, least=100) + round(at_once)
 
 
 def permuted_labels(response: np.ndarray, tests: Sequence[np.ndarray], seed: int, numbers: Sequence[int]) -> np.ndarray:
@@ -231,6 +239,7 @@ def collect_null(
     confidence: float,
     null: str | Path,
     permutations: str | Path,
+    networks: pandas.DataFrame | None = None,
 ) -> None:
     """Join the chunks into one table and write each classifier's p value, its null's centre and spread, and max-T.
 
@@ -240,6 +249,7 @@ def collect_null(
     chunks : tables of `write_null`
     confidence : share of the null between `null_low` and `null_high`
     null, permutations : the tables to write, columns `NULL_COLUMNS` and `COLUMNS`
+    networks : columns `NULL_COLUMNS`, the permutations of networks (`network_null.network_areas`), where there are any
 
     Raises
     ------
@@ -248,17 +258,38 @@ def collect_null(
     """
     import pandas as pd
 
-    if not chunks:
+    parts = [read_table(path, text_columns=_TEXT) for path in chunks]
+    if networks is not None:
+        parts.append(with_observed(read_table(predictions, text_columns=_TEXT), networks))
+    if not parts:
         write_table(null, pd.DataFrame(columns=list(NULL_COLUMNS)))
         write_table(permutations, pd.DataFrame(columns=list(COLUMNS)))
         return
-    everything = pd.concat([read_table(path, text_columns=_TEXT) for path in chunks], ignore_index=True)
+    everything = pd.concat(parts, ignore_index=True)
     write_table(null, everything)
     write_table(permutations, null_table(read_table(predictions, text_columns=_TEXT), everything, confidence))
 
 
+def with_observed(predictions: pandas.DataFrame, networks: pandas.DataFrame) -> pandas.DataFrame:
+    """The permutations of networks after their AUC on the labels as they are (permutation 0), which is not trained again."""
+    import pandas as pd
+
+    first = predictions[predictions["repeat"] == predictions["repeat"].min()]
+    rows = []
+    for key in networks[["protocol", "arm", "model"]].drop_duplicates().itertuples(index=False, name=None):
+        own = first[(first[["protocol", "arm", "model"]] == list(key)).all(axis=1)]
+        sample = Sample.of(own)
+        rows.append((*key, 0, mean_fold_auc(sample), pooled_values(sample)["auc"]))
+    observed = pd.DataFrame(rows, columns=list(NULL_COLUMNS))
+    return pd.concat([observed, networks], ignore_index=True)[list(NULL_COLUMNS)]
+
+
 def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence: float) -> pandas.DataFrame:
-    """The rows of `permutations.tsv` from predictions and the table of the null (permutation 0: labels as they are)."""
+    """The rows of `permutations.tsv` from predictions and the table of the null (permutation 0: labels as they are).
+
+    max-T is over the permutations that every arm and model of the protocol has (`n_maxt`): a network may have fewer than a
+    linear model, and a largest value over some of them alone would be too small.
+    """
     import pandas as pd
 
     first = predictions[predictions["repeat"] == predictions["repeat"].min()]
@@ -268,7 +299,9 @@ def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence
         groups = {key: rows.sort_values("permutation") for key, rows in part.groupby(["arm", "model"], sort=False)}
         for scope in ("mean", "pooled"):
             values = {key: group[scope].to_numpy(np.float64) for key, group in groups.items()}
-            largest = np.max([standardised(value) for value in values.values()], axis=0)
+            shared = min(map(len, values.values()))
+            standard = {key: standardised(value[:shared]) for key, value in values.items()}
+            largest = np.max(list(standard.values()), axis=0)
             for (arm, model), value in values.items():
                 sample = Sample.of(own[protocol, arm, model])
                 auc = mean_fold_auc(sample) if scope == "mean" else pooled_values(sample)["auc"]
@@ -281,8 +314,13 @@ def null_table(predictions: pandas.DataFrame, null: pandas.DataFrame, confidence
                 low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
                 spread = float(drawn.std(ddof=1)) if len(drawn) > 1 else np.nan
                 centre, error = float(drawn.mean()), spread / np.sqrt(len(drawn))
-                p, p_maxt = exceedance(value[0], drawn), exceedance(standardised(value)[0], largest[1:])
-                rows.append((protocol, arm, model, scope, auc, centre, error, spread, low, high, p, p_maxt, len(drawn)))
+                p, p_maxt = exceedance(value[0], drawn), exceedance(standard[arm, model][0], largest[1:])
+                rows.append(
+                    (
+                        *(protocol, arm, model, scope, auc, centre, error, spread, low, high, p, p_maxt),
+                        *(len(drawn), shared - 1),
+                    )
+                )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 

@@ -89,6 +89,8 @@ def change_figure(pairs: pandas.DataFrame, sweep: pandas.DataFrame) -> str | Non
     known = sorted(set(sweep["threshold"]))
     counts = {row.threshold: f"{row.threshold:g} %\n{row.responders} + {row.others}" for row in sweep.itertuples()}
     right.set_xticks(known, [counts[threshold] for threshold in known], fontsize=8)
+    for threshold in sorted(set(sweep["threshold"]) - set(scored["threshold"])):
+        right.text(threshold, 0.52, "too few", ha="center", fontsize=8, color=GREY)
     right.set(ylim=(0, 1.02))
     if known:
         right.set_xlim(min(known) - 8, max(known) + 8)

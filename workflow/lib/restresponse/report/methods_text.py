@@ -61,6 +61,7 @@ def analysis_methods(
     selection: Mapping[str, Any],
     models: Mapping[tuple[str, str, str, str], Mapping[str, Any]],
     config: Mapping[str, Any],
+    n_changes: int = 0,
 ) -> list[str]:
     """Sentences for group ICA to metrics, from the sidecars and the settings that the jobs were given.
 
@@ -71,6 +72,7 @@ def analysis_methods(
     selection : sidecar of the group test of cohort `all`
     models : sidecar of each (protocol, arm, model, fold)
     config : the config of the run
+    n_changes : participants whose percent fall of pain was predicted
     """
     parameters = group_ica["parameters"]
     scaled = _SCALED[reductions[0]["parameters"].get("normalisation", "unit_norm")]
@@ -102,8 +104,43 @@ def analysis_methods(
         + (f", repeated {repeats} times" if repeats > 1 else "")
         + f". The headline AUC is the mean of the fold AUCs; thresholded metrics (score of 0.5) are pooled over folds. "
         f"Intervals ({config['metrics']['confidence']:.0%}) {interval} {config['metrics']['resamples']:,} resamples of participants "
-        "within each response group; differences of protocols resample the same participants in both."
+        "within each response group"
+        + (", that of the mean of fold AUCs no narrower than Newcombe's score interval" if repeats == 1 else "")
+        + "; differences of protocols resample the same participants in both."
     )
+    return text + trust_methods(models, config, n_changes)
+
+
+def trust_methods(
+    models: Mapping[tuple[str, str, str, str], Mapping[str, Any]], config: Mapping[str, Any], n_changes: int
+) -> list[str]:
+    """Sentences for the baselines, the null and the percent fall of pain; `n_changes`: of so many it was predicted."""
+    settings = config["metrics"]
+    columns = f"the columns {', '.join(settings['baselines'])}" if settings["baselines"] else "no clinical column"
+    text = [
+        f"Baselines, on the same folds, each fitted on a fold's training participants with a fixed penalty: mean framewise displacement, the global signal, "
+        f"pain before treatment, {columns} where they are known (missing values imputed on training participants), the amplitude of each named network alone "
+        "(logistic ridge regression), and connectivity between 32 nodes (linear support vector machine)."
+    ]
+    permuted = {
+        key[:3]
+        for key in models
+        if config["classifier"]["models"][key[2]]["kind"] == "linear"
+        and not config["classifier"]["models"][key[2]].get("search")
+    }
+    if settings["permutations"] and permuted:
+        text.append(
+            f"Null: for each of {len(permuted)} combinations of protocol, arm and linear model, selection, choice of the penalty and fit were repeated on {settings['permutations']:,} "
+            "permutations of the labels within outer folds, split and group ICA kept; p = (1 + b) / (1 + n) for b of n permutations at least as high, "
+            "and over arms and models of a protocol by the largest standardised value (max-T)."
+        )
+    if n_changes:
+        thresholds = ", ".join(f"{value:g}" for value in settings["thresholds"])
+        text.append(
+            f"The percent fall of pain of {n_changes} participants was predicted from the same maps by ridge regression in the clean protocol, its penalty chosen on inner folds by squared error"
+            + (f"; responders at {thresholds} % were classified by models of their own" if thresholds else "")
+            + ". Intervals resample participants; p is from permutations of the change within outer folds."
+        )
     return text
 
 

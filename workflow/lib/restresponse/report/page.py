@@ -161,6 +161,7 @@ def content(run: Run) -> dict[str, Any]:
             read_json(run.results / f"components/all/order-{run.order}/labels-all/components.json"),
             models,
             run.config,
+            len(set(run.table("metrics/change_predictions.tsv")["participant_id"])),
         ),
         "timing": timing.replace({np.nan: None}).to_dict("records"),
         "versions": versions(),

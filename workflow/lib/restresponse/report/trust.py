@@ -61,6 +61,8 @@ def null_sentences(permutations: pandas.DataFrame) -> list[str]:
     )
     if len(part) > 1:
         text += f", and {best['p_maxt']:.3f} after counting that it is the best of {len(part)} that were tried"
+        if best["n_maxt"] < n:
+            text += f" (on the {int(best['n_maxt'])} permutations that all of them have)"
     leaky = permutations[(permutations["protocol"] != CLEAN) & (permutations["scope"] == "mean")]
     rows = [
         f"{row.model} on {row.arm} under {row.protocol} {row.null_mean:.2f}"
@@ -145,4 +147,5 @@ def power_sentences(power: pandas.DataFrame, confidence: float) -> list[str]:
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the template says about the null."""
-    return {"n": config["metrics"]["permutations"], "least_p": 1 / (config["metrics"]["permutations"] + 1)}
+    n, networks = (config["metrics"][name] for name in ("permutations", "network_permutations"))
+    return {"n": n, "least_p": 1 / (n + 1), "networks": networks, "least_p_networks": 1 / (networks + 1)}

@@ -1,0 +1,91 @@
+"""The artefacts behind a prediction of the percent fall of pain; `chain` has those of the classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from restresponse.classifier.ladder import CLEAN, CLOSED
+from restresponse.metrics.chain import Classification, Step, finding, unlabelled
+from restresponse.metrics.evidence import Evidence
+from restresponse.metrics.refits import Fit
+
+MEASURED = "percent change"  # stands where the arm does in the audit; no arm's name holds a space
+
+
+class Measured(Classification):
+    """One fold's models of the percent fall of pain: clean, of all arms of maps, in one folder with one sidecar."""
+
+    @classmethod
+    def of(
+        cls,
+        fold: str,
+        order: int,
+        folds: Mapping[str, frozenset[str]],
+        batches: Mapping[str, Sequence[str]],
+        arms: Mapping[str, Mapping[str, Any]],
+    ) -> Measured:
+        """The models of a fold; `arms` are the config's."""
+        return cls(
+            CLEAN, MEASURED, "all", fold, CLOSED, {"input": "components", "arms": arms}, "linear", order, folds, batches
+        )
+
+    @property
+    def folder(self) -> str:
+        """Folder of the fold's models of the change."""
+        return f"classifier/measured/{self.fold}"
+
+
+def measured_steps(evidence: Evidence, case: Measured) -> Iterator[Step]:
+    """The steps of a fold's models of the change: those, the kernel, amplitudes and group ICA of its cohort, its outcomes."""
+    results, fold, order = evidence.results, case.fold, case.order
+    known = evidence.members_of_table(results / f"folds/outcomes/{fold}.tsv")
+    everyone = evidence.members_of_table(results / "folds/outcomes/all.tsv")
+    ica, own = evidence.usable() - case.test, frozenset({fold})
+    yield Step(
+        results / case.folder / "model.json",
+        fit=known,
+        labels=known,
+        labels_at_most=known,
+        cohorts=own,
+        needed=own,
+        tables=own,
+        recomputed=finding(_measured_problem, evidence, case, sorted(known)),
+    )
+    yield unlabelled(results / case.kernel, frozenset(), False, fold)
+    yield unlabelled(results / case.measures, ica, False, fold)
+    recomputed = finding(evidence.eigenvalue_problem, fold, order)
+    yield unlabelled(results / case.group_ica, ica, False, fold, recomputed)
+    odd = known ^ (everyone - case.test)
+    yield Step(
+        results / f"folds/outcomes/{fold}.json",
+        fit=frozenset(),
+        labels=known,
+        labels_at_most=known,
+        recomputed=f"its participants are not the training part: {', '.join(sorted(odd))}" if odd else "",
+    )
+
+
+def _measured_problem(evidence: Evidence, case: Measured, known: Sequence[str]) -> str | None:
+    """Whether the change and the responders at each threshold are predicted as the training participants say."""
+    for chosen in evidence.sidecar(evidence.results / case.folder / "model.json").content.get("chosen") or ():
+        arm = case.settings["arms"][chosen["arm"]]
+        fit = Fit(
+            folder=case.folder,
+            facts={"chosen": chosen},
+            training=known,
+            labels=f"folds/outcomes/{case.fold}.tsv",
+            kernels=str(Path(case.kernel).parent),
+            maps={},
+            asc=f"dual_regression/{case.cohort}/order-{case.order}/asc",
+            components=case.group_ica.replace(".json", ".npy"),
+            kind="linear",
+            selects=bool(arm.get("select")),
+            refits=bool(arm.get("select")) and arm.get("maps", "refit") == "refit",
+            volumes=None,
+        )
+        problem = evidence.refits.measured_problem(fit)
+        if problem:
+            return f"{chosen['model']} on {chosen['arm']}, {chosen['target']}: {problem}"
+    return None
