@@ -198,7 +198,7 @@ def further(folder: Path) -> None:
     )
     middle = time.process_time()
     found = [decompose(pca.maps, seed=0)]
-    print(f"a fold: group PCA {middle - start:.2f} CPU s, FastICA {time.process_time() - middle:.2f} CPU s")
+    print(f"a fold: group PCA {middle - start:.2f} CPU s, FastICA {time.process_time() - middle:.2f} CPU s", flush=True)
     found += [decompose(pca.maps, seed=seed) for seed in (1, 2)]
     units = [one.sources / np.linalg.norm(one.sources, axis=1, keepdims=True) for one in found]
     for one, unit in zip(found[1:], units[1:], strict=True):
