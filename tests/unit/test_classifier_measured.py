@@ -189,6 +189,16 @@ def test_a_change_that_nobody_knows_leaves_empty_tables_and_no_error(tmp_path, m
     assert read_json(f"results/classifier/measured/{FOLDS[0]}/model.json")["fitted_on"] == []
 
 
+def test_where_no_change_is_predicted_the_tables_are_empty_though_it_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    planted().write()
+    tables = {name: tmp_path / f"{name}.tsv" for name in ("scores", "sweep", "pairs")}
+    settings = {"models": [], "thresholds": THRESHOLDS, "resamples": 10, "confidence": 0.95, "n_permutations": 3}
+    known = {"folds": "results/folds/folds.tsv", "outcomes": "results/folds/outcomes/all.tsv"}
+    write_measured(**known, predictions={}, permuted={}, **settings, seed=1, **tables)
+    assert all(read_table(path).empty for path in tables.values())
+
+
 def test_measures_are_those_of_scipy_and_scikit_learn_row_by_row():
     from scipy.stats import spearmanr
     from sklearn.metrics import mean_absolute_error, r2_score

@@ -52,7 +52,7 @@ def write_measured(
     Parameters
     ----------
     outcomes : table of participant_id, response and pain_change of everyone whose change is known
-    predictions, permuted : fold -> what `fit_measured` wrote
+    predictions, permuted : fold -> what `fit_measured` wrote; both empty where no change is predicted, and the tables too
     models : (arm, model) of each linear model
     scores, sweep, pairs : the tables to write, columns `COLUMNS`, `THRESHOLD_COLUMNS` and `PREDICTION_COLUMNS`
     """
@@ -195,7 +195,7 @@ def _null(
     truth: list[np.ndarray] = []
     means: list[np.ndarray] = []
     own = sorted(tested.loc[tested["repeat"] == tested["repeat"].min(), "fold"].unique())
-    for fold in own if n_permutations else []:
+    for fold in own if n_permutations and permuted else []:
         members = sorted(tested.loc[tested["fold"] == fold, "participant_id"])
         inside = [index for index, name in enumerate(members) if name in change.index]
         values = change.loc[[members[index] for index in inside]].to_numpy(np.float64)
