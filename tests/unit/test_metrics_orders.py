@@ -95,6 +95,7 @@ def test_the_table_has_each_orders_stability_matches_and_scores(tmp_path):
     scores = [("clean", arm, "linear", metric, scope, value, 0.4, 0.9, 43)
               for arm, value in (("asc", 0.6), ("asc_order-2", 0.7), ("rsp", 0.5))
               for metric, scope in (("auc", "mean"), ("auc", "pooled"), ("f1", "pooled"))]  # fmt: skip
+    scores.append(("clean", "asc", "constant", "auc", "mean", 0.5, 0.5, 0.5, 43))
     names = ["protocol", "arm", "model", "metric", "scope", "value", "low", "high", "n"]
     write_table(tmp_path / "metrics.tsv", pd.DataFrame(scores, columns=names))
     arms, table = {"asc": 3, "asc_order-2": 2}, tmp_path / "orders.tsv"

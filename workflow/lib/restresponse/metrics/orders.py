@@ -9,7 +9,7 @@ from restresponse.files import read_table, write_table
 
 STABLE = 0.9  # of the index of ICASSO, above which a component counts as stable
 COLUMNS = (
-    "order", "mean_stability", "least_stability", "n_stable", "explained_variance", "n_matched", "mean_match_r",
+    "order", "mean_stability", "least_stability", "n_stable", "n_matched", "mean_match_r",
     "protocol", "arm", "model", "auc", "low", "high",
 )  # fmt: skip
 
@@ -36,7 +36,7 @@ def write_orders(
     import pandas as pd
 
     scores = read_table(metrics, text_columns=("protocol", "arm", "model", "metric", "scope"))
-    scores = scores[(scores["metric"] == "auc") & (scores["scope"] == "mean")]
+    scores = scores[(scores["metric"] == "auc") & (scores["scope"] == "mean") & (scores["model"] != "constant")]
     scores = scores.assign(order=scores["arm"].map(arms)).rename(columns={"value": "auc"})
     facts = []
     for order, found, matched in zip(orders, components, matches, strict=True):
@@ -48,7 +48,6 @@ def write_orders(
                 "mean_stability": stability["stability"].mean(),
                 "least_stability": stability["stability"].min(),
                 "n_stable": int((stability["stability"] > STABLE).sum()),
-                "explained_variance": stability["explained_variance"].sum(),
                 "n_matched": int(named.sum()),
                 "mean_match_r": match.loc[named, "match_r"].mean(),
             }
