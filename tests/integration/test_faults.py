@@ -166,6 +166,7 @@ def test_a_stale_lock_is_explained_with_the_command_that_clears_it(study, tmp_pa
     log = tmp_path / "log"
     running = start(study, log)
     assert wait_for(running, log, r"^(local)?rule \w+:", 1)
+    os.killpg(running.pid, signal.SIGSTOP)  # or it may have ended before the other one looks
     during = run(study, "--dry-run", check=False).stdout
     assert f"{study} is locked, and snakemake is at work there (process " in during and "--unlock" not in during
     os.killpg(running.pid, signal.SIGKILL)
