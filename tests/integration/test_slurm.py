@@ -30,7 +30,7 @@ LINEAR = [f"results/classifier/{fold}/linear/rep-1_fold-01" for fold in ("clean/
 HERE = [
     *("--cores", "1", "--jobs", "8", "--latency-wait", "20", "--slurm-init-seconds-before-status-checks", "3"),
     *("--set-resources", "classifier_network:gpu=1", "classifier_network:runtime=15 * attempt"),
-    *("classifier_linear:mem_mb=200 * 2 ** (attempt - 1)", "classifier_linear:runtime=5 * attempt"),
+    *("classifier_linear:mem_mb=100 * 2 ** (attempt - 1)", "classifier_linear:runtime=5 * attempt"),
 ]
 BOUND = 900  # s, of a run; on two free cores it takes a minute or two
 
@@ -124,7 +124,7 @@ def test_folds_run_on_different_devices_and_what_was_stopped_is_tried_again_alon
     assert len(run.jobs()) == len(group) + sum(map(len, tries.values()))
     assert group[0].state in ("OUT_OF_MEMORY", "FAILED") and group[-1].state == "COMPLETED"
     assert "Exceeded job memory limit" in slurm_cluster.log_of_node()
-    assert [job.memory_mb for job in group] == [200, 400, 800][: len(group)]
+    assert [job.memory_mb for job in group] == [100, 200, 400][: len(group)]
     # both models, one after the other: one processor, the memory of one, the time of two
     assert [(job.cpus, job.minutes) for job in group] == [(1, 10), (1, 20), (1, 30)][: len(group)]
 
