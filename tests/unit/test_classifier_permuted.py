@@ -37,6 +37,16 @@ def views_of(cohort, tests, *, amplitudes=None, select_on_all=False):
 @pytest.mark.parametrize("arm", ["asc", "ssc", "rows"])
 def test_labels_as_they_are_give_the_jobs_own_predictions(protocol, arm, tmp_path, monkeypatch):
     """To 1e-8, through the files and jobs of both: every leak of the protocol is in the null."""
+    null_is_the_jobs_own(protocol, arm, None, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(("protocol", "arm"), [("clean", "ssc"), ("paper", "asc")])
+def test_a_search_within_trials_is_made_again_for_the_null(protocol, arm, tmp_path, monkeypatch):
+    """Three of four penalties: which of them depends on labels and seed, and the null tries the job's own."""
+    null_is_the_jobs_own(protocol, arm, {"trials": 3, "minutes": None}, tmp_path, monkeypatch)
+
+
+def null_is_the_jobs_own(protocol, arm, search, tmp_path, monkeypatch):
     from types import SimpleNamespace
 
     monkeypatch.chdir(tmp_path)
@@ -45,12 +55,14 @@ def test_labels_as_they_are_give_the_jobs_own_predictions(protocol, arm, tmp_pat
     cohort.write()
     cohort.write_kernels()
     own, scores = {}, {}
+    models = config()["classifier"]["models"]
+    models["linear"] = models["linear"] | {"search": search}
     for fold in FOLDS:
-        arguments, folder = job_of(cohort, "linear", protocol, arm, fold)
+        arguments, folder = job_of(cohort, "linear", protocol, arm, fold, models=models)
         fit_fold(**arguments)
         table = read_table(folder / "predictions.tsv")
         own[fold] = table["y_score"].to_numpy()
-    plan = Plan.of(config())
+    plan = Plan.of(config(models=models))
     wildcards = SimpleNamespace(protocol=protocol, arm=arm, model="linear")
     common = {key: arguments[key] for key in ("batches", "protocol", "arm", "model", "seed", "n_inner_folds")}
 

@@ -13,14 +13,15 @@ from test_metrics_further import null_of
 
 from restresponse.classifier.network import prepare
 from restresponse.classifier.network_fold import train_fold
-from restresponse.classifier.protocols import config_row
-from restresponse.files import read_table, write_table
+from restresponse.classifier.search import SPACE
+from restresponse.files import read_json, read_table, write_table
 from restresponse.metrics.network_null import (
     network_areas,
     network_chunk_range,
     network_chunks,
     network_null_files,
     permuted_network_files,
+    permuted_row,
     write_network_null,
 )
 from restresponse.metrics.permutations import null_table, permuted_labels, with_observed
@@ -33,16 +34,22 @@ def prepared():
     prepare(0)
 
 
-def null_job(cohort: Cohort, protocol: str, arm: str, fold: str, permutations: tuple[int, int], epochs: int = 1):
-    plan = Plan.of(
-        config(models={"voxnet": VOXNET | {"epochs": epochs}, "linear": config()["classifier"]["models"]["linear"]})
-    )
+def settings(**network):
+    """A config with a network of one epoch, and a protocol that takes over what another arm has found."""
+    classifier = config()["classifier"]
+    protocols = classifier["protocols"] | {"taking": classifier["protocols"]["clean"] | {"inherited": "other_arms"}}
+    models = classifier["models"] | {"voxnet": VOXNET | {"epochs": 1} | network}
+    return {"models": models, "protocols": protocols}
+
+
+def null_job(cohort: Cohort, protocol: str, arm: str, fold: str, permutations: tuple[int, int], **network):
+    plan = Plan.of(config(**settings(**network)))
     wildcards = SimpleNamespace(protocol=protocol, arm=arm, model="voxnet", fold=fold)
     path = f"results/metrics/null/{protocol}/{arm}/voxnet/{fold}/chunk-001.tsv"
     write_table(path, pd.DataFrame())  # as a workflow makes the folder
     write_network_null(
         **permuted_network_files(plan, list(cohort.batches), wildcards),
-        **config_row(plan, wildcards),
+        **permuted_row(plan, wildcards),
         batches=cohort.batches,
         fold=fold,
         key=(protocol, arm, "voxnet"),
@@ -64,13 +71,33 @@ def test_labels_as_they_are_give_the_folds_own_predictions(protocol, arm, tmp_pa
     monkeypatch.chdir(tmp_path)
     cohort = Cohort.of(effect=0.5)
     cohort.write()
-    arguments, folder = job_of(cohort, "network", protocol, arm)
-    train_fold(**arguments | {"model": arguments["model"] | {"epochs": 1}})
+    arguments, folder = job_of(cohort, "network", protocol, arm, **settings())
+    train_fold(**arguments)
     own = read_table(folder / "predictions.tsv")
     found = null_job(cohort, protocol, arm, FOLDS[0], (0, 1))
     assert found["participant_id"].tolist() == own["participant_id"].tolist()
     np.testing.assert_allclose(found["y_score"], own["y_score"], rtol=0, atol=1e-5)
     assert not list((tmp_path / "results/metrics/null").rglob("permutation-*"))
+
+
+def test_a_search_is_made_again_and_an_arm_that_takes_over_its_result_waits_for_it(tmp_path, monkeypatch):
+    """Permutation 0 of an arm of volumes: the other arm's search and its own training, as in their jobs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SPACE, "epochs", [1.0, 2.0, 3.0])
+    cohort = Cohort.of(effect=0.5)
+    cohort.write()
+    cohort.write_volumes([3] * 12)
+    search = {"search": {"trials": 2, "minutes": None}}
+    for arm in ("asc", "rsp"):
+        arguments, folder = job_of(cohort, "network", "taking", arm, **settings(**search))
+        train_fold(**arguments)
+    taken, source = (
+        read_json(f"results/classifier/taking/{arm}/voxnet/{FOLDS[0]}/model.json") for arm in ("rsp", "asc")
+    )
+    assert len(source["tuning"]["trials"]) == 2 and taken["hyperparameters"] == "taken over from arm asc"
+    own = read_table(folder / "predictions.tsv")
+    found = null_job(cohort, "taking", "rsp", FOLDS[0], (0, 1), **search)
+    np.testing.assert_allclose(found["y_score"], own["y_score"], rtol=0, atol=1e-5)
 
 
 def test_permuted_labels_give_chance_though_an_effect_is_planted(tmp_path, monkeypatch):
@@ -102,7 +129,7 @@ def test_networks_and_linear_models_are_given_the_same_permutations(tmp_path):
         assert found["mean"].tolist() == found["pooled"].tolist() == [1.0]
 
 
-def test_chunks_cover_every_permutation_once_and_a_searched_network_has_none():
+def test_chunks_cover_every_permutation_once_and_a_network_searched_by_the_clock_has_none():
     for n in (1, 5, 6, 19):
         numbers = [number for name in network_chunks(n) for number in range(*network_chunk_range(name, n))]
         assert numbers == list(range(1, n + 1))
@@ -112,8 +139,9 @@ def test_chunks_cover_every_permutation_once_and_a_searched_network_has_none():
     assert "results/metrics/null/paper/rsp/voxnet/rep-1_fold-03/chunk-002.tsv" in found
     assert len(found) == 3 * 3 * 3 * 2  # protocols, arms, folds, chunks
     models = config()["classifier"]["models"]
-    searched = Plan.of(config(models=models | {"voxnet": VOXNET | {"search": {"trials": 2}}}))
-    assert network_null_files(searched, 6) == []
+    for budget, n_files in (({"trials": 2, "minutes": None}, len(found)), ({"trials": 2, "minutes": 5}, 0)):
+        searched = Plan.of(config(models=models | {"voxnet": VOXNET | {"search": budget}}))
+        assert len(network_null_files(searched, 6)) == n_files
 
 
 def test_max_t_is_over_the_permutations_that_all_models_have():

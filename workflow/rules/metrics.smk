@@ -8,6 +8,7 @@ from restresponse.metrics.network_null import (
     network_chunks,
     network_null_files,
     permuted_network_files,
+    permuted_row,
 )
 from restresponse.metrics.permutations import chunk_names, chunk_range, null_files, null_memory, permutation_files
 
@@ -136,7 +137,7 @@ rule metrics_network_null:
         mem_mb=memory(lambda w: network_memory(config, len(PARTICIPANTS), w)),
         gpu=config["classifier"]["gpu"] or None,
     params:
-        row=lambda w: config_row(PLAN, w),
+        row=lambda w: permuted_row(PLAN, w),
         permutations=lambda w: network_chunk_range(w.chunk, config["metrics"]["network_permutations"]),
         settings={
             "batches": BATCHES,

@@ -6,8 +6,10 @@ procedure can be repeated on permuted labels by the same functions (`permuted`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from restresponse.classifier.inner import inner_folds
 from restresponse.classifier.kernel import MapProducts, unit_kernel
 from restresponse.classifier.logistic import logistic_ridge
 from restresponse.classifier.scores import areas_under_curve, log_losses
-from restresponse.classifier.search import Objective, Report
+from restresponse.classifier.search import Objective, Report, Search, search
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,28 @@ def penalty_objective(splits: Sequence[Split], response: np.ndarray) -> Objectiv
         return round(1 - area, 9) + 1e-6 * loss, {"auc": area, "log_loss": loss}
 
     return objective
+
+
+def searched_penalty(
+    splits: Sequence[Split],
+    response: np.ndarray,
+    penalties: Sequence[float],
+    budget: Mapping[str, Any],
+    seed: int,
+    *,
+    identity: str = "",
+    journal: str | Path | None = None,
+) -> Search:
+    """Search the inverse strength within a budget, from the middle one on; `identity` and `journal` are of `search.search`."""
+    return search(
+        penalty_objective(splits, response),
+        {"penalty": penalties},
+        {"penalty": sorted(penalties)[len(penalties) // 2]},
+        budget=budget,
+        seed=seed,
+        identity=identity,
+        journal=journal,
+    )
 
 
 def inner_splits(

@@ -12,8 +12,8 @@ import numpy as np
 from restresponse.classifier.fold import Fold, peak_memory_mb, write_predictions
 from restresponse.classifier.inner import check_both_classes, seed_of
 from restresponse.classifier.kernel_files import KernelFiles
-from restresponse.classifier.linear import Split, choose_penalty, fit, inner_splits, penalty_objective
-from restresponse.classifier.search import exhaustive, identity_of, search
+from restresponse.classifier.linear import Split, choose_penalty, fit, inner_splits, searched_penalty
+from restresponse.classifier.search import exhaustive, identity_of
 from restresponse.classifier.selection import read_selection
 from restresponse.files import writing
 from restresponse.provenance import write_sidecar
@@ -90,12 +90,12 @@ def fit_fold(
     read_files = [folds, labels, *watched_labels, *selection, *kernels.sources, *kernels.time_courses]
     journal = Path(sidecar).with_name("search.journal")
     if model.get("search"):
-        found = search(
-            penalty_objective(watched, response),
-            {"penalty": model["penalties"]},
-            {"penalty": sorted(model["penalties"])[len(model["penalties"]) // 2]},
-            budget=model["search"],
-            seed=seed_of(seed, fold, "search"),
+        found = searched_penalty(
+            watched,
+            response,
+            model["penalties"],
+            model["search"],
+            seed_of(seed, fold, "search"),
             identity=identity_of([protocol, arm, {**model, "search": None}, seed, n_inner_folds], read_files),
             journal=journal,
         )

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from restresponse.classifier.inner import inner_folds
 from restresponse.classifier.kernel import MapProducts
-from restresponse.classifier.linear import Split, best_candidate, fit_many, watch_candidates
+from restresponse.classifier.linear import Split, best_candidate, fit_many, searched_penalty, watch_candidates
 from restresponse.classifier.scores import areas_under_curve
 from restresponse.classifier.selection import Selector
 from restresponse.errors import InputError
@@ -31,7 +32,7 @@ class View:
     training, test : positions
     selector : of that cohort's amplitudes; None where the arm selects nothing
     selecting : positions of those whose labels the protocol lets the selection read
-    inner_seed : of the shuffle of the inner folds
+    inner_seed, search_seed : of the shuffle of the inner folds, and of a search's proposals
     """
 
     products: MapProducts
@@ -40,6 +41,7 @@ class View:
     selector: Selector | None
     selecting: np.ndarray
     inner_seed: int
+    search_seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,14 @@ class Procedure:
     on_reported_folds : whether the penalty is chosen on the folds that are reported; else on inner folds
     selects_in_inner_folds : whether these select components anew
     n_inner_folds : int
+    search : the budget of a search of the penalty (a count of `trials`); None where every penalty is tried
     """
 
     penalties: Sequence[float]
     on_reported_folds: bool
     selects_in_inner_folds: bool
     n_inner_folds: int
+    search: Mapping[str, Any] | None = None
 
 
 def rerun(views: Mapping[str, View], labellings: np.ndarray, procedure: Procedure) -> dict[str, np.ndarray]:
@@ -99,7 +103,9 @@ def mean_fold_areas(
 def _rerun(views: Mapping[str, View], labellings: np.ndarray, procedure: Procedure) -> dict[str, np.ndarray]:
     own = {fold: _outer_splits(view, labellings) for fold, view in views.items()}
     candidates = sorted(procedure.penalties)
-    if procedure.on_reported_folds:
+    if procedure.search:
+        penalties = _searched(views, own, labellings, procedure)
+    elif procedure.on_reported_folds:
         chosen = _chosen_on_reported_folds(views, own, labellings, candidates)
         penalties = dict.fromkeys(views, chosen)
     else:
@@ -136,9 +142,44 @@ def _chosen_on_reported_folds(
     return np.array([best_candidate(candidates, *pair, counts)[0] for pair in zip(areas, losses, strict=True)])
 
 
+def _searched(
+    views: Mapping[str, View], own: Mapping[str, Sequence[Split]], labellings: np.ndarray, procedure: Procedure
+) -> dict[str, np.ndarray]:
+    """The penalty that each fold's search finds under each labelling, (n_labellings,) by fold."""
+    found = {fold: np.empty(len(labellings)) for fold in views}
+    for fold, view in views.items():
+        order = [fold, *(other for other in views if other != fold)]  # as the fold's own job looks at them
+        inner = None
+        if not procedure.on_reported_folds:
+            owners, splits = _inner_splits(view, own[fold], labellings, procedure)
+            inner = [
+                [split for split, owner in zip(splits, owners, strict=True) if owner == index]
+                for index in range(len(labellings))
+            ]
+        for index, labels in enumerate(labellings):
+            watched = inner[index] if inner else [own[other][index] for other in order]
+            search = searched_penalty(watched, labels, procedure.penalties, procedure.search, view.search_seed)
+            found[fold][index] = search.settings["penalty"]
+    return found
+
+
 def _chosen_on_inner_folds(
     view: View, own: Sequence[Split], labellings: np.ndarray, candidates: Sequence[float], procedure: Procedure
 ) -> np.ndarray:
+    owners, splits = _inner_splits(view, own, labellings, procedure)
+    areas, losses = watch_candidates(splits, [labellings[index] for index in owners], candidates)
+    chosen, owner = [], np.array(owners)
+    for index in range(len(labellings)):
+        mine = owner == index
+        counts = np.array([len(split.watched) for split, keep in zip(splits, mine, strict=True) if keep])
+        chosen.append(best_candidate(candidates, areas[mine], losses[mine], counts)[0])
+    return np.array(chosen)
+
+
+def _inner_splits(
+    view: View, own: Sequence[Split], labellings: np.ndarray, procedure: Procedure
+) -> tuple[list[int], list[Split]]:
+    """The inner folds of every labelling, and which labelling each is of."""
     owners, inside, watched = [], [], []
     for index, labels in enumerate(labellings):
         for held_out in inner_folds(labels[view.training], procedure.n_inner_folds, view.inner_seed):
@@ -150,11 +191,4 @@ def _chosen_on_inner_folds(
     if procedure.selects_in_inner_folds and view.selector is not None:
         anew = view.selector.on_many(inside, responses)
         selected = [old if new is None else new for old, new in zip(selected, anew, strict=True)]
-    splits = [Split(view.products, *parts) for parts in zip(inside, watched, selected, strict=True)]
-    areas, losses = watch_candidates(splits, responses, candidates)
-    chosen, owner = [], np.array(owners)
-    for index in range(len(labellings)):
-        mine = owner == index
-        counts = np.array([len(part) for part, keep in zip(watched, mine, strict=True) if keep])
-        chosen.append(best_candidate(candidates, areas[mine], losses[mine], counts)[0])
-    return np.array(chosen)
+    return owners, [Split(view.products, *parts) for parts in zip(inside, watched, selected, strict=True)]

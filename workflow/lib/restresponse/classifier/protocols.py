@@ -214,14 +214,20 @@ def measured_files(plan: Plan, batches: Sequence[str], fold: str) -> dict[str, A
 
 
 def _inherited_files(plan: Plan, wildcards: Any) -> list[str]:
-    """The sidecar of the model whose hyper-parameters an arm of volumes takes over, where the protocol says so."""
+    source = inherited_from(plan, wildcards)
+    if source is None:
+        return []
+    return [f"results/classifier/{source[0]}/{source[1]}/{wildcards.model}/{wildcards.fold}/model.json"]
+
+
+def inherited_from(plan: Plan, wildcards: Any) -> tuple[str, str] | None:
+    """Protocol and arm of the model whose hyper-parameters an arm of volumes takes over, where its protocol says so."""
     protocol, model = plan.protocols[wildcards.protocol], plan.models[wildcards.model]
     source = source_arm(wildcards.arm, wildcards.model, plan.arms)
     if protocol.get("inherited") != "other_arms" or not model.get("search") or source is None:
-        return []
+        return None
     # On the rung of this leak alone the other arm is the clean protocol's: nothing else differs.
-    other = CLEAN if leak_of(wildcards.protocol) == "inherited" else wildcards.protocol
-    return [f"results/classifier/{other}/{source}/{wildcards.model}/{wildcards.fold}/model.json"]
+    return (CLEAN if leak_of(wildcards.protocol) == "inherited" else wildcards.protocol), source
 
 
 def _selection_files(cohort: str, order: int) -> dict[str, list[str]]:

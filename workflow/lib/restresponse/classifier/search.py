@@ -65,6 +65,11 @@ class Search:
         }
 
 
+def can_be_made_again(model: Mapping[str, Any]) -> bool:
+    """Whether a model's search, if it has one, comes out the same on the same data: trials that end by the clock do not."""
+    return (model.get("search") or {}).get("minutes") is None
+
+
 def check_budget(budget: Mapping[str, Any]) -> None:
     """Raise `InputError` for a budget that allows no trial or has no end."""
     trials, minutes = budget.get("trials"), budget.get("minutes")
@@ -89,7 +94,7 @@ def search(
     budget: Mapping[str, Any],
     seed: int,
     identity: str,
-    journal: str | Path,
+    journal: str | Path | None,
 ) -> Search:
     """Find the setting of least objective within the budget.
 
@@ -103,7 +108,8 @@ def search(
     seed : of the proposals
     identity : of everything that the objective depends on, not of the budget, which may be raised in between; a journal of
         another identity is begun anew
-    journal : file that the search is kept in while it runs (lines of JSON); removed by the caller when all is written
+    journal : file that the search is kept in while it runs (lines of JSON); removed by the caller when all is written.
+        None: in memory alone
 
     Raises
     ------
@@ -113,7 +119,7 @@ def search(
     check_budget(budget)
     grid = {name: sorted({float(value) for value in [*values, first[name]]}) for name, values in space.items()}
     n_grid = math.prod(len(values) for values in grid.values())
-    study = _opened(Path(journal), identity)
+    study = _opened(None if journal is None else Path(journal), identity)
     _requeue(study)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(_positions(first, grid))
@@ -140,20 +146,22 @@ def identity_of(settings: Any, files: Sequence[str | Path]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _opened(journal: Path, identity: str) -> optuna.Study:
+def _opened(journal: Path | None, identity: str) -> optuna.Study:
     """The study of a journal, or a new one where there is none or it is of something else."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=_FIRST_AT_RANDOM)
+    if journal is None:
+        return optuna.create_study(study_name=_STUDY, pruner=pruner)
     journal.parent.mkdir(parents=True, exist_ok=True)
     # One job writes a journal: a lock that is there was left by a kill, as was a last line without an end.
     Path(f"{journal}.lock").unlink(missing_ok=True)
     if journal.is_file():
         content = journal.read_bytes()
         journal.write_bytes(content[: content.rfind(b"\n") + 1])
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=_FIRST_AT_RANDOM)
 
     def study() -> optuna.Study:
         storage = JournalStorage(JournalFileBackend(str(journal)))

@@ -69,13 +69,14 @@ class Streamed:
         """What the first layer gives."""
         from keras import ops
 
+        kernel = _detached(ops.convert_to_tensor(self._first.kernel))  # PyTorch would keep every block for its gradient
         total = None
         for block in self._blocks():
-            part = _convolved(self._first, given(block), self._first.kernel[:, :, :, block])
+            part = _convolved(self._first, given(block), kernel[:, :, :, block])
             total = part if total is None else total + part
         if self._first.use_bias:
-            total = total + ops.cast(self._first.bias, total.dtype)
-        return _detached(total)
+            total = total + _detached(ops.cast(self._first.bias, total.dtype))
+        return total
 
     def _blocks(self) -> Iterator[slice]:
         n_channels = self._first.kernel.shape[3]

@@ -18,6 +18,7 @@ import numpy as np
 from restresponse.classifier.ladder import leak_of
 from restresponse.classifier.permuted import Procedure, View, rerun
 from restresponse.classifier.protocols import reported_folds
+from restresponse.classifier.search import can_be_made_again
 from restresponse.components.selection import group_test, select
 from restresponse.files import write_table
 from restresponse.metrics.intervals import mean_auc_interval, participant_weights
@@ -36,14 +37,14 @@ COLUMNS = (
 def curve_cases(plan: Plan, batches: Sequence[str]) -> list[dict[str, Any]]:
     """Every linear model of an arm that selects, under every protocol: its names and, by repeat, the files to read.
 
-    A model whose penalty is searched within a budget has none: trials that end by the clock cannot be made again.
+    A model whose search ends by the clock has none: it could not be made again.
     """
     cases = []
     for protocol, arm, model in dict.fromkeys(key[:3] for key in plan.classifications):
         settings = plan.models[model]
         if leak_of(protocol) is not None:  # the ladder has a figure of its own
             continue
-        if settings["kind"] != "linear" or settings.get("search") or not plan.arms[arm].get("select"):
+        if settings["kind"] != "linear" or not can_be_made_again(settings) or not plan.arms[arm].get("select"):
             continue
         names = SimpleNamespace(protocol=protocol, arm=arm, model=model)
         repeats = dict.fromkeys(tuple(reported_folds(plan, fold)) for fold in plan.folds)

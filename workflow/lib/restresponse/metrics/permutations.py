@@ -25,6 +25,7 @@ from restresponse.classifier.protocols import (
     reported_folds,
     selects,
 )
+from restresponse.classifier.search import can_be_made_again
 from restresponse.errors import InputError
 from restresponse.files import read_table, write_table
 from restresponse.metrics.scores import Sample, mean_fold_auc, pooled_values
@@ -46,13 +47,13 @@ _TEXT = ("protocol", "arm", "model", "fold", "participant_id")
 def null_files(plan: Plan, n_permutations: int) -> list[str]:
     """The tables of `metrics_null`: of every linear model under every protocol and rung of the ladder.
 
-    A model whose penalty is searched within a budget (`search`) has no null: trials that end by the clock cannot be made again.
+    A model whose search ends by the clock (`search.minutes`) has no null: it could not be made again.
     """
     keys = dict.fromkeys(key[:3] for key in plan.classifications)
     return [
         f"results/metrics/null/{protocol}/{arm}/{model}/{chunk}.tsv"
         for protocol, arm, model in keys
-        if plan.models[model]["kind"] == "linear" and not plan.models[model].get("search")
+        if plan.models[model]["kind"] == "linear" and can_be_made_again(plan.models[model])
         for chunk in chunk_names(n_permutations)
     ]
 
@@ -166,6 +167,7 @@ def read_views(
             kernels.selectors.get(cohort),
             labelled if protocol["selection"] == "all" else training,
             seed_of(seed, fold, "inner"),
+            seed_of(seed, fold, "search"),
         )
     return views, response
 
@@ -179,6 +181,7 @@ def procedure_of(
         on_reported_folds=protocol["hyperparameters"] == "reported_folds",
         selects_in_inner_folds=bool(arm.get("select")) and protocol["selection"] == "training",
         n_inner_folds=n_inner_folds,
+        search=model.get("search") if can_be_made_again(model) else None,
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from restresponse.classifier.search import can_be_made_again
 from restresponse.files import read_json
 
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])")
@@ -126,7 +127,7 @@ def trust_methods(
         key[:3]
         for key in models
         if config["classifier"]["models"][key[2]]["kind"] == "linear"
-        and not config["classifier"]["models"][key[2]].get("search")
+        and can_be_made_again(config["classifier"]["models"][key[2]])
     }
     if settings["permutations"] and permuted:
         text.append(
