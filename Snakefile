@@ -1,7 +1,7 @@
 # restresponse: who responds to a treatment, from resting-state fMRI, and how much of the accuracy is optimism.
-# A table of contents in the order the data flows. One stage is one word: workflow/rules/<stage>.smk has the rules,
-# workflow/scripts/<stage>_<step>.py their adapters, workflow/lib/restresponse/<stage> the science,
-# config/config.yaml its section and results/<stage>/ what it writes.
+# A table of contents in the order the data flows. One stage is one word: workflow/rules/<stage>.smk has the rules (and
+# <stage>_<part>.smk those that would make it too long), workflow/scripts/<stage>_<step>.py their adapters,
+# workflow/lib/restresponse/<stage> the science, config/config.yaml its section and results/<stage>/ what it writes.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -21,6 +21,7 @@ include: "workflow/rules/dual_regression.smk"
 include: "workflow/rules/components.smk"
 include: "workflow/rules/classifier.smk"
 include: "workflow/rules/metrics.smk"
+include: "workflow/rules/metrics_null.smk"
 include: "workflow/rules/report.smk"
 
 

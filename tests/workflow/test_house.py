@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import groupby
 
 import pytest
 import yaml
@@ -30,24 +31,32 @@ def rules_of(path):
     return re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)
 
 
+def stage_of(rule_file):
+    """The stage of `<stage>` or `<stage>_<part>`; None of a file that belongs to no stage."""
+    return next((stage for stage in STAGES if rule_file == stage or rule_file.startswith(f"{stage}_")), None)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stages_word_names_its_rules_module_config_results_tests_and_scripts(stage):
-    rule_file = ROOT / "workflow" / "rules" / f"{stage}.smk"
+    rule_files = [path for path in RULE_FILES if stage_of(path.stem) == stage]
     library = ROOT / "workflow" / "lib" / "restresponse"
     config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
-    rules = rules_of(rule_file)
-    assert rules and all(rule.startswith(f"{stage}_") for rule in rules)
+    for path in rule_files:
+        assert rules_of(path) and all(rule.startswith(f"{stage}_") for rule in rules_of(path))
     assert (library / stage).is_dir() or (library / f"{stage}.py").is_file()
     assert stage in config
     assert list((ROOT / "tests" / "unit").glob(f"test_{stage}*.py"))
-    outputs = re.findall(r'"(results/[^"]+)"', rule_file.read_text())
+    outputs = re.findall(r'"(results/[^"]+)"', "".join(path.read_text() for path in rule_files))
     assert any(path.startswith(f"results/{stage}/") for path in outputs)
 
 
 def test_the_snakefile_includes_the_stages_in_the_order_the_data_flow_and_stays_short():
     lines = (ROOT / "Snakefile").read_text().splitlines()
     included = [match[1] for line in lines if (match := re.match(r'include: "workflow/rules/(\w+).smk"', line))]
-    assert included == ["common", *STAGES]
+    assert sorted(included) == [path.stem for path in RULE_FILES] and included[0] == "common"
+    of_stage = {stage: list(files) for stage, files in groupby(included[1:], stage_of)}
+    assert list(of_stage) == STAGES
+    assert all(files[0] == stage for stage, files in of_stage.items())
     assert len(lines) <= 40
 
 
