@@ -86,7 +86,7 @@ def canica(folder: Path, seed: int, threshold: str | None) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     images = sorted(map(str, folder.glob("sub-*.nii")))
     mask = str(folder / "mask.nii.gz")
-    model = CanICA(N_NETWORKS, mask=mask, smoothing_fwhm=None, random_state=seed, threshold=threshold).fit(images)
+    model = CanICA(n_components=N_NETWORKS, mask=mask, smoothing_fwhm=None, random_state=seed, threshold=threshold).fit(images)
     np.save(folder / "canica.npy", model.components_)
 
 
