@@ -8,7 +8,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_results import build, tiny_config, write_metrics
+from fabricated_cohort import tiny_config
+from fabricated_metrics import write_metrics
+from fabricated_results import build
 
 from restresponse.classifier.ladder import CLOSED, LEAKS, leak_of, rung, source_arm
 from restresponse.files import read_json, read_table
