@@ -112,7 +112,8 @@ def measure(kind: str, edges: tuple[int, ...], channels: int, batch: int, steps:
         if kind == "cropped":
             from restresponse.classifier.options import network_shape
 
-            step = step_of_keras(network_shape(2, "brain"), channels, batch)
+            edges = network_shape(2, "brain")
+            step = step_of_keras(edges, channels, batch)
         elif kind.startswith("torch"):
             step = step_of_torch(edges, channels, batch, kind == "torch_first")
         elif kind == "streamed":

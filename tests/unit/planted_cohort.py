@@ -12,6 +12,7 @@ from restresponse.components.templates import network_templates
 from restresponse.files import read_table, write_table
 from restresponse.grid import brain_mask, grid
 from restresponse.metrics.explanation import write_explanations
+from restresponse.metrics.left_out import left_out_cases, write_left_out
 from restresponse.plan import Plan
 
 VOXEL_SIZE = 6.0  # mm, the coarsest grid that VoxNet takes
@@ -53,7 +54,7 @@ def explain(cohort: Cohort, kind: str, arm: str, arguments: dict, folder) -> pd.
 
 
 def write_explained(intervals: dict[str, tuple[float, float, float]]) -> tuple[Cohort, list[str]]:
-    """Every fold's linear model of arms asc and ssc, explained and joined, under the current folder.
+    """Every fold's linear model of arms asc and ssc, explained, fitted again without each component, and joined, under the current folder.
 
     `intervals`: the AUC of each arm and its interval, for the decision to withhold.
     """
@@ -93,5 +94,24 @@ def write_explained(intervals: dict[str, tuple[float, float, float]]) -> tuple[C
         voxel_size=None,
         confidence=0.95,
         explanation="results/metrics/explanation",
+    )
+    plan = Plan.of(config())
+    write_left_out(
+        metrics="results/metrics/metrics.tsv",
+        reference=f"results/group_ica/all/{order}/components.npy",
+        networks=f"results/components/all/{order}/matches.tsv",
+        fold_components={fold: f"results/group_ica/{fold}/{order}/components.npy" for fold in FOLDS},
+        cases=left_out_cases(plan, list(cohort.batches), [("clean", arm, "linear") for arm in intervals]),
+        batches=cohort.batches,
+        protocols=plan.protocols,
+        arms=plan.arms,
+        models=plan.models,
+        seed=1,
+        n_inner_folds=2,
+        normalise=True,
+        require_match=False,
+        resamples=200,
+        confidence=0.95,
+        table="results/metrics/left_out.tsv",
     )
     return cohort, names

@@ -1,5 +1,7 @@
 """Volumes as channels, and configs whose arms, models and grids cannot go together."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -7,10 +9,11 @@ import pytest
 from classifier_cohort import config
 
 from restresponse.classifier.architectures import memory_mb
+from restresponse.classifier.inputs import Samples
 from restresponse.classifier.protocols import check_plan, most_volumes, reported_folds
 from restresponse.classifier.volumes import extract_volumes
 from restresponse.errors import InputError
-from restresponse.files import read_array, read_json, write_table
+from restresponse.files import read_array, read_json, write_array, write_table
 from restresponse.plan import Plan
 
 
@@ -104,3 +107,25 @@ def test_memory_asked_for_grows_with_grid_channels_and_batch():
     assert small < memory_mb("voxnet", (91, 109, 91), 30, 4, 43)
     assert small < memory_mb("voxnet", (46, 55, 46), 60, 4, 43)
     assert small < memory_mb("voxnet", (46, 55, 46), 30, 8, 43)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").is_file(), reason="only Linux says what of a file is in memory")
+def test_what_was_read_of_participants_on_disk_does_not_stay_in_memory(tmp_path):
+    """A study's volumes are larger than any machine's memory: 80 MB here, of which no more than a participant stays."""
+    mask = np.ones((50, 50, 50), bool)
+    names = [f"sub-{number}" for number in range(8)]
+    for number, name in enumerate(names):
+        rows = np.random.default_rng(number).standard_normal((20, mask.sum()), np.float32)
+        write_array(tmp_path / f"{name}.npy", rows)
+    arrays = {name: read_array(tmp_path / f"{name}.npy") for name in names}
+    samples = Samples({name: rows[:19] for name, rows in arrays.items()}, mask, names)
+    found = samples.batch(names, slice(3, 5))
+    mapped, mine = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:  # a mapping begins
+            mine = str(tmp_path) in line
+        elif mine and line.startswith("Rss:"):
+            mapped += int(line.split()[1])
+    assert mapped < 2_000  # kB
+    again = samples.batch(names, slice(3, 5))
+    np.testing.assert_array_equal(found, again)

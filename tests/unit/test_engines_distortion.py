@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from fsl_conventions import Recorded
 from scipy import ndimage
 
 from restresponse import grid
@@ -134,8 +135,8 @@ def test_epis_read_out_both_ways_give_the_field(ratio):
     assert np.abs(found - field)[brain].mean() * SIZE[2] < 0.15
 
 
-def _works(tmp_path: Path, image: np.ndarray, affine: np.ndarray) -> tuple[object, Realignment]:
-    works = engine("embedded", tmp_path)
+def _works(tmp_path: Path, image: np.ndarray, affine: np.ndarray, name: str = "embedded") -> tuple[object, Realignment]:
+    works = Recorded(tmp_path, answers={}) if name == "fsl" else engine(name, tmp_path)
     reference = works._write("reference.nii", image.astype(np.float32), affine)
     return works, Realignment(reference, np.zeros((1, 6)), tmp_path / "motion.1D")
 
@@ -173,7 +174,8 @@ def test_the_axis_without_distortion_is_another(axis):
     assert distorting.undistorted_axis(axis) in {0, 1, 2} - {axis}
 
 
-def test_registration_along_an_axis_of_an_oblique_scan(tmp_path):
+@pytest.mark.parametrize("name", ["embedded", "fsl"])  # neither needs a program for it
+def test_registration_along_an_axis_of_an_oblique_scan(name, tmp_path):
     """T1w on a finer grid of another world position; the coregistration carries it to the EPI."""
     epi, t1w, brain = _head()
     field = _field(epi.shape)
@@ -182,7 +184,7 @@ def test_registration_along_an_axis_of_an_oblique_scan(tmp_path):
     )
     affine = _turned(0, 12) @ np.diag([-3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = [40, -60, -30]
-    works, realignment = _works(tmp_path, shown, affine)
+    works, realignment = _works(tmp_path, shown, affine, name)
     to_epi = _turned(2, 8, (3, -2, 5))
     t1w_affine = np.linalg.inv(to_epi) @ affine @ np.diag([0.5, 0.5, 0.5, 1])
     fine = [

@@ -10,8 +10,8 @@ import yaml
 from restresponse.classifier.protocols import check_plan, network_memory
 from restresponse.config import validate
 from restresponse.errors import InputError
-from restresponse.files import read_table, write_table
-from restresponse.metrics.orders import COLUMNS, write_orders
+from restresponse.files import read_table, write_array, write_table
+from restresponse.metrics.orders import ALIGNED, COLUMNS, aligned, write_orders
 from restresponse.plan import Plan
 from restresponse.report.scores import order_rows
 
@@ -79,10 +79,11 @@ def test_without_dual_regression_an_arm_that_refits_is_refused_in_words(tmp_path
 
 
 def test_the_table_has_each_orders_stability_matches_and_scores(tmp_path):
-    files = {"components": [], "matches": []}
+    files = {"components": [], "matches": [], "maps": []}
     for order, stability in ((3, [1.0, 0.95, 0.5]), (2, [0.99, 0.98])):
         files["components"].append(tmp_path / f"components-{order}.tsv")
         files["matches"].append(tmp_path / f"matches-{order}.tsv")
+        files["maps"].append(tmp_path / f"components-{order}.npy")
         index = np.arange(1, order + 1)
         write_table(
             files["components"][-1],
@@ -99,7 +100,11 @@ def test_the_table_has_each_orders_stability_matches_and_scores(tmp_path):
     names = ["protocol", "arm", "model", "metric", "scope", "value", "low", "high", "n"]
     write_table(tmp_path / "metrics.tsv", pd.DataFrame(scores, columns=names))
     arms, table = {"asc": 3, "asc_order-2": 2}, tmp_path / "orders.tsv"
-    write_orders(**files, metrics=tmp_path / "metrics.tsv", orders=[3, 2], arms=arms, table=table)
+    study = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
+    for path, rows in zip(files["maps"], (study, [-study[2] + 0.5 * study[1], study[0]]), strict=True):
+        write_array(path, np.asarray(rows))
+    common = {"metrics": tmp_path / "metrics.tsv", "orders": [3, 2], "alignment": tmp_path / "order_alignment.tsv"}
+    write_orders(**files, **common, arms=arms, table=table)
     found = read_table(table, text_columns=("protocol", "arm", "model"))
     assert list(found) == list(COLUMNS)
     assert found[["order", "arm", "auc", "n_stable", "n_matched", "mean_match_r"]].to_numpy().tolist() == [
@@ -107,6 +112,19 @@ def test_the_table_has_each_orders_stability_matches_and_scores(tmp_path):
         [2, "asc_order-2", 0.7, 2, 1, 0.6],
     ]
     assert found["least_stability"].tolist() == [0.5, 0.98]
-    write_orders(**files, metrics=tmp_path / "metrics.tsv", orders=[3, 2], arms={"asc": 3}, table=table)
+    also = read_table(common["alignment"], text_columns=("network", "study_network"))
+    assert list(also) == list(ALIGNED)
+    assert also[["order", "component", "study_component"]].to_numpy().tolist() == [[2, 1, 3], [2, 2, 1]]
+    assert also["network"].tolist()[0] == also["study_network"].tolist()[1] == "a"
+    np.testing.assert_allclose(also["r"], [-2 / np.sqrt(5), 1], atol=0.05)
+    higher = aligned(
+        [2, 3], files["maps"][::-1], files["matches"][::-1]
+    )  # a third component is none of the study's two
+    assert higher["study_component"].fillna(0).tolist() == [2, 0, 1] and higher["r"].isna().tolist() == [
+        False,
+        True,
+        False,
+    ]
+    write_orders(**files, **common, arms={"asc": 3}, table=table)
     rows = order_rows(read_table(table, text_columns=("protocol", "arm", "model")))
     assert (rows[1]["order"], rows[1]["arm"], rows[1]["auc"]) == (2, None, None)

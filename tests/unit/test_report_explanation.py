@@ -21,6 +21,9 @@ def test_the_section_names_the_planted_networks_and_says_why_another_is_withheld
     assert "100% of 3 folds" in shown["sentences"][0] and "weights shuffled it adds 0.0" in shown["sentences"][0]
     assert not any(sentence.startswith("Caution") for sentence in shown["sentences"])
     assert len(shown["rows"]) == 4 + 8 and {row["n_folds"] for row in shown["rows"]} == {3}
+    assert any(f"({names[index]}) is missed most" in shown["sentences"][-1] for index in PLANTED)
+    assert "others can take each one's place" in shown["sentences"][-1]  # of two planted networks one suffices
+    assert [row["refitted"] is not None for row in shown["rows"]] == [True] * 4 + [False] * 8
     picture = base64.b64decode(shown["figure"].removeprefix("data:image/png;base64,"))
     assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
 

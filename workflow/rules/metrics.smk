@@ -3,6 +3,7 @@ from restresponse.classifier.explanation import explained
 from restresponse.classifier.protocols import measured_models
 from restresponse.metrics.chain import Classification, audited_files
 from restresponse.metrics.curve import curve_cases, curve_inputs
+from restresponse.metrics.left_out import left_out_cases
 from restresponse.metrics.permutations import null_memory
 
 MEASURED = FOLDS if config["metrics"]["continuous"] and measured_models(PLAN) else []  # folds that predict the change
@@ -21,6 +22,7 @@ AUDITED = audited_files(
     ]
 )
 EXPLAINED = explained(PLAN, config["metrics"]["explanation"])
+LEFT_OUT = left_out_cases(PLAN, list(BATCHES), EXPLAINED)
 
 CURVES = curve_cases(PLAN, list(BATCHES))
 
@@ -268,9 +270,11 @@ rule metrics_orders:
     input:
         components=expand("results/group_ica/all/order-{order}/components.tsv", order=ORDERS),
         matches=expand("results/components/all/order-{order}/matches.tsv", order=ORDERS),
+        maps=expand("results/group_ica/all/order-{order}/components.npy", order=ORDERS),
         metrics="results/metrics/metrics.tsv",
     output:
-        "results/metrics/orders.tsv",
+        table="results/metrics/orders.tsv",
+        alignment="results/metrics/order_alignment.tsv",
     log:
         "results/logs/metrics_orders.log",
     benchmark:
@@ -287,6 +291,51 @@ rule metrics_orders:
         code=code_of("metrics.orders"),
     script:
         "../scripts/metrics_orders.py"
+
+
+rule metrics_left_out:
+    input:
+        curve_inputs(LEFT_OUT),
+        metrics="results/metrics/metrics.tsv",
+        reference=f"results/group_ica/all/order-{ORDERS[0]}/components.npy",
+        networks=f"results/components/all/order-{ORDERS[0]}/matches.tsv",
+        fold_components=expand("results/group_ica/{fold}/order-{order}/components.npy", fold=FOLDS, order=ORDERS[0]),
+    output:
+        "results/metrics/left_out.tsv",
+    log:
+        "results/logs/metrics_left_out.log",
+    benchmark:
+        "results/benchmarks/metrics_left_out.tsv"
+    container:
+        CONTAINERS["python"]
+    resources:
+        mem_mb=memory(
+            max(
+                (
+                    null_memory(PLAN, len(PARTICIPANTS), config["classifier"]["inner_folds"], *case["key"][:2])
+                    for case in LEFT_OUT
+                ),
+                default=1000,
+            )
+        ),
+    params:
+        folds=FOLDS,
+        settings={
+            "cases": LEFT_OUT,
+            "batches": BATCHES,
+            "protocols": PLAN.protocols,
+            "arms": PLAN.arms,
+            "models": PLAN.models,
+            "seed": config["seed"],
+            "n_inner_folds": config["classifier"]["inner_folds"],
+            "normalise": config["dual_regression"]["normalise_time_courses"],
+            "require_match": config["components"]["require_match"],
+            "resamples": config["metrics"]["resamples"],
+            "confidence": config["metrics"]["confidence"],
+        },
+        code=code_of("metrics.left_out"),
+    script:
+        "../scripts/metrics_left_out.py"
 
 
 rule metrics_explanation:

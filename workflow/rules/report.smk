@@ -72,7 +72,7 @@ rule report_page:
             ),
         ),
         "results/metrics/certificate.json",
-        ["results/metrics/explanation"] if config["metrics"]["explanation"] else [],
+        ["results/metrics/explanation", "results/metrics/left_out.tsv"] if config["metrics"]["explanation"] else [],
         "results/dataset/participants.tsv",
         "results/quality/inclusion.tsv",
         "results/quality/group_mask.nii.gz",

@@ -5,4 +5,4 @@ from restresponse.adapter import job
 with job(snakemake):
     from restresponse.metrics.orders import write_orders
 
-    write_orders(**snakemake.input, **snakemake.params.settings, table=snakemake.output[0])
+    write_orders(**snakemake.input, **snakemake.params.settings, **snakemake.output)

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import mmap
 import os
 import re
 import shutil
@@ -163,6 +164,19 @@ def read_array(path: str | Path, memory_map: bool = True) -> np.ndarray:
     """Open a `.npy` array, by default memory-mapped and read-only."""
     with whole(path):
         return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+
+
+def let_go(array: np.ndarray) -> None:
+    """Take what was read of a memory-mapped array out of this process's memory; another array is left as it is.
+
+    It is read again when it is asked for, from the system's cache where that still has it. Otherwise everything that was ever
+    read of a mapped file counts as memory of the process.
+    """
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
 
 
 def write_image(

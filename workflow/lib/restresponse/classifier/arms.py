@@ -14,7 +14,7 @@ from restresponse.classifier.inputs import ClassifierGrid, check_channels, read_
 from restresponse.classifier.selection import Selector, read_selection
 from restresponse.dual_regression import read_time_courses, restriction, spatial_gram
 from restresponse.errors import InputError
-from restresponse.files import read_array, read_json
+from restresponse.files import let_go, read_array, read_json
 
 
 @dataclass
@@ -133,6 +133,7 @@ def read_volume_arm(
                 f"{volumes[name]} has {rows.shape[1]} voxels; expected {target.n_voxels}: remove it and run again"
             )
         check_channels(rows[:n_volumes], name, kind="volume")
+        let_go(rows)
         made.final[name] = rows[:n_volumes]
     return made
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from restresponse.errors import InputError
-from restresponse.files import read_array
+from restresponse.files import let_go, read_array
 from restresponse.grid import brain_mask, grid, resample
 from restresponse.images import read_mask
 
@@ -140,6 +140,7 @@ class Samples:
                 sums[index] += values.sum()
                 squares[index] += values @ values
             count += channels[participant].shape[1]
+            let_go(channels[participant])
         self.scaling = Scaling.of_sums(sums, squares, count)
 
     @property
@@ -154,4 +155,5 @@ class Samples:
         dense = np.zeros((len(participants), *self.mask.shape, len(mean)), np.float32)
         for sample, participant in zip(dense, participants, strict=True):
             sample[self.mask] = ((self._channels[participant][channels] - mean[:, None]) * factor[:, None]).T
+            let_go(self._channels[participant])
         return dense

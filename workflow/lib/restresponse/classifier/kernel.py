@@ -150,6 +150,11 @@ class MapProducts:
             self._made[key] = self._make(selected)
         return self._made[key]
 
+    @property
+    def n_components(self) -> int:
+        """Maps of each participant."""
+        return self._sums.shape[1]
+
     def forget(self) -> None:
         """Drop the channels that were kept."""
         self._made.clear()

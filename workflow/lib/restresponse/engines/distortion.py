@@ -1,4 +1,4 @@
-"""The embedded engine's work on susceptibility distortion: images in, `Distortion` out, and the field that resampling adds."""
+"""The house's own work on susceptibility distortion: images in, `Distortion` out, and the field that resampling adds."""
 
 from __future__ import annotations
 

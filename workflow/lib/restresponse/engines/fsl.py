@@ -3,7 +3,8 @@
 One series is interpolated once: applywarp takes one of MCFLIRT's matrices for each volume and one field that holds
 distortion, coregistration, affine and warp. Everything that leaves the engine is in the house's format, so that the other
 engines can go on from it. FAST corrects the bias field and gives the boundary of white matter; the tissue maps are the
-house's (`Segmentation`), for FAST's fluid is twice too much where hardly a voxel holds fluid alone.
+house's (`Segmentation`), for FAST's fluid is twice too much where hardly a voxel holds fluid alone. So is distortion without a
+field map (`Unwarping`), for which FSL has nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from restresponse.engines import (
 )
 from restresponse.engines import fsl_interfaces as programs
 from restresponse.engines import motion as moving
+from restresponse.engines.distortion import Unwarping
 from restresponse.engines.masks import dice
 from restresponse.engines.segmentation import Segmentation
 from restresponse.errors import InputError
@@ -58,7 +60,7 @@ _FNIRT = {
 }
 
 
-class Fsl(Segmentation):
+class Fsl(Unwarping, Segmentation):
     """Preprocessing with FSL."""
 
     name = "fsl"

@@ -114,16 +114,10 @@ def write_curve(
                 require_match=require_match,
             )
             for p in thresholds:
-                scored[p].append(_scores(views, response, procedure, p))
+                scored[p].append(scored_once(_selecting_at(views, p), response, procedure))
                 counts[p] += [_selected(view, response, p) for view in views.values()]
         for p in thresholds:
-            tested = np.flatnonzero(np.isfinite(scored[p][0][0]))
-            sample = Sample(
-                participants=tested.astype(str),
-                response=response[tested] == 1,
-                score=np.stack([score[tested] for score, _ in scored[p]]),
-                fold=np.stack([fold[tested] for _, fold in scored[p]]),
-            )
+            sample = sample_of(scored[p], response)
             auc = mean_fold_auc(sample)
             weights = participant_weights(sample.response, resamples, seed)
             numbers, fallbacks, chance = (np.array(column) for column in zip(*counts[p], strict=True))
@@ -134,19 +128,31 @@ def write_curve(
     write_table(curve, pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
-def _scores(
-    views: Mapping[str, View], response: np.ndarray, procedure: Procedure, p: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each participant's score and the fold that tested it, NaN and empty where none did, with a selection at `p`."""
-    at_p = {
+def scored_once(views: Mapping[str, View], response: np.ndarray, procedure: Procedure) -> tuple[np.ndarray, np.ndarray]:
+    """Each participant's score and the fold that tested it, NaN and empty where none did, of one repeat."""
+    found = rerun(views, response[None], procedure)
+    score, tested = np.full(len(response), np.nan), np.full(len(response), "", dtype=object)
+    for fold, view in views.items():
+        score[view.test], tested[view.test] = found[fold][0], fold
+    return score, tested.astype(str)
+
+
+def sample_of(scored: Sequence[tuple[np.ndarray, np.ndarray]], response: np.ndarray) -> Sample:
+    """The tested participants with what `scored_once` gave for each repeat."""
+    tested = np.flatnonzero(np.isfinite(scored[0][0]))
+    return Sample(
+        participants=tested.astype(str),
+        response=response[tested] == 1,
+        score=np.stack([score[tested] for score, _ in scored]),
+        fold=np.stack([fold[tested] for _, fold in scored]),
+    )
+
+
+def _selecting_at(views: Mapping[str, View], p: float) -> dict[str, View]:
+    return {
         fold: dataclasses.replace(view, selector=dataclasses.replace(view.selector, threshold=p))
         for fold, view in views.items()
     }
-    found = rerun(at_p, response[None], procedure)
-    score, tested = np.full(len(response), np.nan), np.full(len(response), "", dtype=object)
-    for fold, view in at_p.items():
-        score[view.test], tested[view.test] = found[fold][0], fold
-    return score, tested.astype(str)
 
 
 def _selected(view: View, response: np.ndarray, p: float) -> tuple[int, bool, float]:

@@ -30,6 +30,7 @@ def explanation_cases(results: Path, config: Mapping[str, Any]) -> list[dict[str
         return None
     folder = results / "metrics/explanation"
     networks, summary = (read_table(folder / f"{name}.tsv", text_columns=_TEXT) for name in ("networks", "summary"))
+    left_out = read_table(results / "metrics/left_out.tsv", text_columns=_TEXT)
     cases = []
     for key, facts in summary.groupby(list(_KEY), sort=False):
         case: dict[str, Any] = {"arm": key[1], "model": key[2], "rows": [], "figure": None}
@@ -38,8 +39,9 @@ def explanation_cases(results: Path, config: Mapping[str, Any]) -> list[dict[str
             cases.append(case | {"sentences": [reason]})
             continue
         own = networks[(networks[list(_KEY)] == list(key)).all(axis=1)]
-        case["sentences"] = sentences(own, facts)
-        case["rows"] = rows_of(own)
+        refitted = left_out[(left_out[list(_KEY)] == list(key)).all(axis=1)]
+        case["sentences"] = sentences(own, facts) + refitted_sentences(refitted)
+        case["rows"] = rows_of(own, refitted)
         case["figure"] = explanation_figure(own, folder / map_name(*key))
         cases.append(case)
     return cases
@@ -83,8 +85,30 @@ def sentences(networks: pandas.DataFrame, summary: pandas.DataFrame) -> list[str
     return found
 
 
-def rows_of(networks: pandas.DataFrame) -> list[dict[str, Any]]:
-    """One row a component or network, in order: what it adds by both measures, over folds and with shuffled weights."""
+def refitted_sentences(refitted: pandas.DataFrame) -> list[str]:
+    """What a linear model that is fitted again without a component loses; nothing for a network, which is not."""
+    if refitted.empty:
+        return []
+    best = next(refitted.sort_values("rank").itertuples(index=False, name="Row"))
+    name = best.network if isinstance(best.network, str) else "no network"
+    text = (
+        f"Left out before the fit, component {best.component} ({name}) is missed most: the whole procedure without it has an AUC "
+        f"of {best.without:.2f} in place of {best.auc:.2f}, {best.auc_lost:.2f} less [{best.low:.2f}, {best.high:.2f}]"
+    )
+    above = int((refitted["low"] > 0).sum())
+    if not above:
+        return [
+            f"{text}; of no component does the interval of what is lost lie above 0: others can take each one's place."
+        ]
+    return [f"{text}; of {above} of {len(refitted)} components the interval of what is lost lies above 0."]
+
+
+def rows_of(networks: pandas.DataFrame, refitted: pandas.DataFrame) -> list[dict[str, Any]]:
+    """One row a component or network, in order: what it adds by both measures, over folds and with shuffled weights.
+
+    Of a component in a linear model also the AUC that is lost where it is left out before the fit.
+    """
+    lost = {str(row.component): row for row in refitted.itertuples(index=False, name="Row")}
     attribution = networks[networks["measure"] == ATTRIBUTION].set_index(["what", "name"])["separation"]
     rows = []
     for what, measure in _TAKEN_OUT.items():
@@ -94,7 +118,9 @@ def rows_of(networks: pandas.DataFrame) -> list[dict[str, Any]]:
                 name: getattr(row, name) for name in ("rank", "separation", "sd", "share_first", "size", "auc_lost")
             }
             facts |= {"randomised": row.randomised, "n_folds": row.n_folds, "attribution": attribution[what, row.name]}
-            rows.append({"words": words_of(row), **facts})
+            rows.append(
+                {"words": words_of(row), **facts, "refitted": lost.get(row.name) if what == COMPONENT else None}
+            )
     return rows
 
 
