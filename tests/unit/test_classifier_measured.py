@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from classifier_cohort import FOLDS, Cohort, config, job_of
+from measured_jobs import predict_change, score_change
 from test_classifier_linear import products_of
 
 from restresponse.classifier.kernel import centred
 from restresponse.classifier.linear_fold import fit_fold
 from restresponse.classifier.measured import dealt, predict_measured
-from restresponse.classifier.measured_fold import CHANGE, fit_measured, responses_at, shuffles
+from restresponse.classifier.measured_fold import CHANGE, responses_at, shuffles
 from restresponse.classifier.permuted import View
-from restresponse.classifier.protocols import measured_files, measured_models
 from restresponse.classifier.ridge import ridge
 from restresponse.classifier.selection import Selector
 from restresponse.errors import InputError
@@ -69,30 +69,12 @@ def test_inner_folds_of_the_outcome_hold_everyone_out_once():
     assert [len(fold) for fold in folds] == [3, 3, 3, 2]
 
 
-def job(cohort: Cohort, fold: str, n_permutations: int = 0, **changed):
-    settings = config(**changed)
+def job(cohort: Cohort, fold: str, n_permutations: int = 0) -> Plan:
+    settings = config()
     settings["classifier"]["models"]["linear"]["penalties"] = [0.01, 0.1, 1, 10, 100]
     plan = Plan.of(settings)
-    folder = f"results/classifier/measured/{fold}"
-    fit_measured(
-        **measured_files(plan, list(cohort.batches), fold),
-        batches=cohort.batches,
-        fold=fold,
-        models=measured_models(plan),
-        arms=plan.arms,
-        settings_of=plan.models,
-        thresholds=THRESHOLDS,
-        n_permutations=n_permutations,
-        seed=2021,
-        n_inner_folds=2,
-        normalise=True,
-        require_match=False,
-        predictions=f"{folder}/predictions.tsv",
-        permuted=f"{folder}/permuted.npy",
-        sidecar=f"{folder}/model.json",
-    )
-    table = read_table(f"{folder}/predictions.tsv", text_columns=("arm", "model", "target", "participant_id"))
-    return table, folder, plan
+    predict_change(plan, cohort.batches, fold, thresholds=THRESHOLDS, n_permutations=n_permutations, seed=2021)
+    return plan
 
 
 def planted(seed: int = 4, effect: float = 12.0) -> Cohort:
@@ -109,22 +91,8 @@ def scores_of(cohort: Cohort, tmp_path, n_permutations: int) -> tuple[pd.DataFra
     cohort.write()
     cohort.write_kernels(tuple(FOLDS))
     for fold in FOLDS:
-        plan = job(cohort, fold, n_permutations)[2]
-    write_measured(
-        folds="results/folds/folds.tsv",
-        outcomes="results/folds/outcomes/all.tsv",
-        predictions={fold: f"results/classifier/measured/{fold}/predictions.tsv" for fold in FOLDS},
-        permuted={fold: f"results/classifier/measured/{fold}/permuted.npy" for fold in FOLDS},
-        models=measured_models(plan),
-        thresholds=THRESHOLDS,
-        resamples=300,
-        confidence=0.95,
-        n_permutations=n_permutations,
-        seed=1,
-        scores=tmp_path / "change.tsv",
-        sweep=tmp_path / "thresholds.tsv",
-        pairs=tmp_path / "pairs.tsv",
-    )
+        plan = job(cohort, fold, n_permutations)
+    score_change(plan, tmp_path, thresholds=THRESHOLDS, n_permutations=n_permutations, resamples=300)
     return read_table(tmp_path / "change.tsv"), read_table(tmp_path / "thresholds.tsv", text_columns=("arm", "note"))
 
 
@@ -161,7 +129,9 @@ def test_responders_at_the_configured_threshold_are_predicted_as_the_classifier_
     cohort = planted(seed=9)
     cohort.write()
     cohort.write_kernels((FOLDS[0],))
-    table, _, _ = job(cohort, FOLDS[0])
+    job(cohort, FOLDS[0])
+    path = f"results/classifier/measured/{FOLDS[0]}/predictions.tsv"
+    table = read_table(path, text_columns=("arm", "model", "target", "participant_id"))
     arguments, folder = job_of(cohort, "linear", "clean", arm, FOLDS[0])
     fit_fold(**arguments | {"model": arguments["model"] | {"penalties": [0.01, 0.1, 1, 10, 100]}})
     found = table[(table["arm"] == arm) & (table["target"] == "threshold-30")].set_index("participant_id")["predicted"]

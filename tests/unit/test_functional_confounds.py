@@ -1,4 +1,4 @@
-"""The confounds table can take the place of fMRIPrep's, and the JSON beside it says what each column is."""
+"""Confounds measure what they are named for; their table can take the place of fMRIPrep's, with its JSON beside it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,131 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from noise_scan import TR, noise_scan
 
 from restresponse.engines import warps
 from restresponse.engines.motion import matrices_of
+from restresponse.errors import InputError
 from restresponse.files import read_table, write_json, write_table
 from restresponse.functional.confounds import (
     column_facts,
     confounds,
+    dvars,
+    eroded_tissue_masks,
+    framewise_displacement,
+    principal_components,
     root_mean_square_displacement,
     slow_cosines,
     volumes_before_steady_state,
 )
 
-TR, N_SCANS = 2.6, 160
+N_SCANS = 160
 MASKS = {"WM": "white matter: eroded", "CSF": "cerebrospinal fluid: eroded"}
 
 
 @pytest.fixture(scope="module")
 def scan():
     """A small scan of noise with white matter and CSF in two corners: image, masks, confounds."""
-    random = np.random.default_rng(0)
-    image = (1000 + 10 * random.standard_normal((10, 10, 10, N_SCANS))).astype(np.float32)
-    motion = np.cumsum(random.standard_normal((N_SCANS, 6)) * ([0.02] * 3 + [0.0002] * 3), axis=0)
-    masks = {name: np.zeros((10, 10, 10), bool) for name in ("brain", "WM", "CSF")}
-    masks["brain"][1:-1, 1:-1, 1:-1] = True
-    masks["WM"][2:5, 2:6, 2:5], masks["CSF"][6:9, 2:6, 6:9] = True, True
-    return image, masks, confounds(image, np.eye(4), TR, motion, masks)
+    image, _, masks, table = noise_scan(N_SCANS)
+    return image, masks, table
+
+
+def test_framewise_displacement_of_a_known_turn_is_its_arc_on_a_sphere_of_50_mm():
+    motion = np.zeros((4, 6))
+    motion[2:, 4] = np.deg2rad(1)  # one degree about y, held
+    motion[3, 0] = -0.3  # then 0.3 mm to the left
+    displacement = framewise_displacement(motion)
+    assert np.isnan(displacement[0])
+    assert displacement[1:] == pytest.approx([0, 50 * np.pi / 180, 0.3])
+
+
+def test_dvars_of_a_jump_of_one_percent_everywhere_is_ten():
+    series = np.full((500, 30), 200.0) + 1e-6 * np.random.default_rng(0).standard_normal((500, 30))
+    series[:, 12:] += 2.0
+    values, _ = dvars(series)
+    assert np.isnan(values[0])
+    assert values[12] == pytest.approx(1000 * 2 / 202, rel=1e-3)  # the median is that of the longer part, 202
+    assert np.delete(values, [0, 12]).max() < 1e-3
+
+
+def test_standardised_dvars_of_white_noise_is_one_whatever_the_noise():
+    random = np.random.default_rng(1)
+    for size in (1.0, 30.0):
+        _, standard = dvars(1000 + size * random.standard_normal((3000, 200)))
+        assert np.nanmean(standard) == pytest.approx(1, abs=0.02)
+
+
+def test_components_find_a_tissues_planted_time_courses_without_its_trend():
+    random = np.random.default_rng(2)
+    planted = np.linalg.qr(np.column_stack([np.ones(120), np.arange(120), random.standard_normal((120, 2))]))[0][:, 2:]
+    loadings = random.standard_normal((400, 2)) * [50, 30]
+    series = 800 + loadings @ planted.T + np.outer(random.standard_normal(400), np.arange(120))
+    series += 0.1 * random.standard_normal(series.shape)
+    found = principal_components(series, 2)
+    assert np.linalg.svd(found @ planted)[1] == pytest.approx([1, 1], abs=1e-3)  # the same plane
+    assert found @ found.T == pytest.approx(np.eye(2), abs=1e-10)
+    assert np.all(found[np.arange(2), np.abs(found).argmax(axis=1)] > 0)
+    assert found == pytest.approx(principal_components(series[::-1], 2), abs=1e-8)  # the order of voxels is nothing
+
+
+def test_there_are_no_more_components_than_the_mask_has_rank():
+    random = np.random.default_rng(3)
+    assert len(principal_components(random.standard_normal((3, 50)), 10)) == 3
+    assert len(principal_components(np.outer(random.standard_normal(40), random.standard_normal(50)), 10)) == 1
+
+
+def test_the_table_has_fmripreps_columns_and_no_first_difference_in_its_first_row(scan):
+    table = scan[2]
+    for name in ("trans_x", "rot_z"):
+        assert np.isnan(table[f"{name}_derivative1"][0])
+        assert table[f"{name}_derivative1"][1:].to_numpy() == pytest.approx(np.diff(table[name]))
+        assert table[f"{name}_power2"].to_numpy() == pytest.approx(table[name].to_numpy() ** 2)
+        assert table[f"{name}_derivative1_power2"][5] == pytest.approx(table[f"{name}_derivative1"][5] ** 2)
+    assert table[["framewise_displacement", "dvars", "std_dvars"]].isna().sum().tolist() == [1, 1, 1]
+    assert [name for name in table if name.startswith("w_comp_cor")] == [f"w_comp_cor_{k:02d}" for k in range(10)]
+    assert "c_comp_cor_09" in table and "global_signal" in table
+
+
+def test_voxels_that_are_constant_or_not_finite_do_not_reach_the_confounds():
+    image, motion, masks, clean = noise_scan(40)
+    holes = np.zeros_like(masks["brain"])
+    holes[5, 6:8, 3:6] = True  # in the brain, in neither tissue
+    spoiled = image.copy()
+    spoiled[holes], spoiled[5, 6, 3] = 0, np.nan
+    kept = {**masks, "brain": masks["brain"] & ~holes}
+    pd.testing.assert_frame_equal(
+        confounds(spoiled, np.eye(4), TR, motion, masks), confounds(image, np.eye(4), TR, motion, kept)
+    )
+    assert clean["global_signal"].notna().all()
+
+
+def test_tissue_without_signal_and_motion_of_another_length_are_named():
+    image, motion, masks, _ = noise_scan(20)
+    image[masks["WM"]] = 7
+    with pytest.raises(InputError, match="no voxel of the WM mask"):
+        confounds(image, np.eye(4), TR, motion, masks)
+    with pytest.raises(InputError, match="six motion parameters"):
+        confounds(image, np.eye(4), TR, motion[:-1], masks)
+
+
+def test_tissue_masks_are_eroded_where_that_leaves_enough_and_fall_back_where_it_does_not():
+    brain = np.ones((20, 20, 20), bool)
+    wm, csf = np.zeros(brain.shape), np.zeros(brain.shape)
+    wm[3:11, 3:11, 3:11] = 1
+    csf[13:16, 2:18, 14:16] = 0.85  # two voxels thick: erosion leaves nothing
+    csf[13, 2:18, 14] = 0.97
+    masks = eroded_tissue_masks(1 - wm - csf, wm, csf, brain)
+    assert masks["WM"].sum() == 6**3 and not masks["WM"][3].any()
+    assert masks["CSF"].sum() == 3 * 16 * 2  # above 0.95 and 0.9 there are only 16; above 0.8 all
+    assert "above 0.8" in masks["done"]["CSF"] and "eroded by one voxel" in masks["done"]["WM"]
+
+
+def test_a_tissue_that_is_not_there_is_named():
+    brain = np.ones((12, 12, 12), bool)
+    wm = np.zeros(brain.shape)
+    wm[2:10, 2:10, 2:10] = 1
+    with pytest.raises(InputError, match="no cerebrospinal fluid found"):
+        eroded_tissue_masks(1 - wm, wm, np.zeros(brain.shape), brain)
 
 
 def fmripreps_own_table() -> tuple[list[str], dict]:

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from noise_scan import TR, noise_scan
 
 from restresponse import grid
 from restresponse.files import read_json, read_table, write_image, write_json, write_table
-from restresponse.functional.confounds import confounds
 from restresponse.functional.denoising import PARTS, degrees_of_freedom, denoise_scan, dof_costs, regressors
 from restresponse.quality.group_mask import write_group_mask
 from restresponse.quality.inclusion import decide_inclusion
 from restresponse.quality.measures import measure_scan
 from running import ROOT
 
-TR, N_SCANS, SCAN = 2.6, 120, "sub-01_task-rest"
+N_SCANS, SCAN = 120, "sub-01_task-rest"
 CONFIG = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
 DEFAULTS = CONFIG["functional"]["denoising"]
 EVERYTHING = 1e-9  # mm, a threshold that every volume but the first exceeds
@@ -24,13 +24,7 @@ EVERYTHING = 1e-9  # mm, a threshold that every volume but the first exceeds
 
 @pytest.fixture(scope="module")
 def table():
-    random = np.random.default_rng(0)
-    image = (1000 + 10 * random.standard_normal((10, 10, 10, N_SCANS))).astype(np.float32)
-    motion = np.cumsum(random.standard_normal((N_SCANS, 6)) * ([0.02] * 3 + [0.0002] * 3), axis=0)
-    masks = {name: np.zeros((10, 10, 10), bool) for name in ("brain", "WM", "CSF")}
-    masks["brain"][1:-1, 1:-1, 1:-1] = True
-    masks["WM"][2:5, 2:6, 2:5], masks["CSF"][6:9, 2:6, 6:9] = True, True
-    return confounds(image, np.eye(4), TR, motion, masks)
+    return noise_scan(N_SCANS)[3]
 
 
 def settings(**changes):

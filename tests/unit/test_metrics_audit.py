@@ -6,7 +6,9 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
-from fabricated_results import ORDER, PARTICIPANTS, audit, batch_of, edit_sidecar, fresh_copy
+from fabricated_cohort import ORDER, PARTICIPANTS, batch_of
+from fabricated_metrics import audit
+from fabricated_results import edit_sidecar
 
 from restresponse.errors import InputError
 from restresponse.files import digest_of, read_array, read_json, read_table, write_array, write_table
@@ -18,21 +20,6 @@ SELECTION = f"results/components/{FOLD}/order-{ORDER}/labels-{FOLD}/components.j
 MODEL = f"results/classifier/clean/asc/linear/{FOLD}/model.json"
 MEASURED = f"results/classifier/measured/{FOLD}/model.json"
 BASELINES = f"results/classifier/baselines/{FOLD}/model.json"
-
-
-@pytest.fixture
-def tree(tmp_path, tmp_path_factory, monkeypatch):
-    """A copy of the results in the working directory."""
-    found = fresh_copy(tmp_path, tmp_path_factory.mktemp("whole"))
-    monkeypatch.chdir(tmp_path)
-    return found
-
-
-@pytest.fixture
-def tested(tree):
-    """The test participants of the fold that is tampered with."""
-    folds = read_table("results/folds/folds.tsv")
-    return sorted(folds.loc[folds["fold"] == FOLD, "participant_id"])
 
 
 def violations():

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated_results import (
-    ORDER,
-    audit,
-    batch_of,
-    edit_sidecar,
-    fresh_copy,
-    scaling_of,
-    write_linear,
-)
+from fabricated_cohort import ORDER, batch_of
+from fabricated_metrics import audit
+from fabricated_models import scaling_of, write_linear
+from fabricated_results import edit_sidecar
 
 from restresponse.classifier.inputs import Scaling
 from restresponse.classifier.kernel import Channels
@@ -27,21 +22,6 @@ ICA = f"results/group_ica/{FOLD}/order-{ORDER}/components"
 LINEAR = f"results/classifier/clean/asc/linear/{FOLD}"
 NETWORK = f"results/classifier/clean/asc/voxnet/{FOLD}"
 CERTIFICATE = "results/metrics/certificate.json"
-
-
-@pytest.fixture
-def tree(tmp_path, tmp_path_factory, monkeypatch):
-    """A copy of the results in the working directory."""
-    found = fresh_copy(tmp_path, tmp_path_factory.mktemp("whole"))
-    monkeypatch.chdir(tmp_path)
-    return found
-
-
-@pytest.fixture
-def tested(tree):
-    """The test participants of the fold that is tampered with."""
-    folds = read_table("results/folds/folds.tsv")
-    return sorted(folds.loc[folds["fold"] == FOLD, "participant_id"])
 
 
 def paths(verdict="VIOLATION"):

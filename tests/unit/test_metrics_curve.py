@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from fabricated_results import ORDER, fresh_copy
+from fabricated_cohort import ORDER
 
 from restresponse.classifier.selection import read_selection
 from restresponse.files import read_table
 from restresponse.metrics.curve import COLUMNS, curve_cases, curve_inputs
 
 TEXT = ("protocol", "arm", "model", "metric", "scope")
-
-
-@pytest.fixture
-def tree(tmp_path, tmp_path_factory, monkeypatch):
-    made = fresh_copy(tmp_path, tmp_path_factory.mktemp("whole"))
-    monkeypatch.chdir(tmp_path)
-    return made
 
 
 def test_at_the_arms_own_p_the_curve_has_the_arms_own_auc_and_interval(tree):

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_results import FAILED, ORDER, UNLABELLED, fresh_copy
+from fabricated_cohort import FAILED, ORDER, UNLABELLED
 from scipy import stats
 
 from restresponse.errors import InputError
@@ -143,9 +143,7 @@ def test_one_group_of_one_and_maps_of_another_mask_are_refused(cohort):
         write_group_maps(**cohort)
 
 
-def test_in_a_whole_results_folder_they_are_of_the_labelled_and_included(tmp_path, tmp_path_factory, monkeypatch):
-    fresh_copy(tmp_path, tmp_path_factory.mktemp("whole"))
-    monkeypatch.chdir(tmp_path)
+def test_in_a_whole_results_folder_they_are_of_the_labelled_and_included(tree):
     folder = Path(f"results/metrics/group_maps/order-{ORDER}")
     facts = read_json(folder / "group_maps.json")
     assert len(facts["labels_of"]) == 12 and not {FAILED, UNLABELLED} & set(facts["labels_of"])

@@ -8,7 +8,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_results import build, tiny_config, write_metrics
+from fabricated_cohort import tiny_config
+from fabricated_metrics import write_metrics
+from fabricated_results import build
 
 from restresponse.classifier.ladder import CLOSED, LEAKS, leak_of, rung, source_arm
 from restresponse.files import read_json, read_table
@@ -67,14 +69,14 @@ def test_every_rung_is_in_the_table_of_optimism_with_its_interval(ladder):
             assert isinstance(row.by_construction, str) and f"(L{LEAKS.index(leak_of(row.protocol)) + 1})" in row.by_construction  # fmt: skip
 
 
-def test_every_rung_that_a_linear_model_has_is_permuted_and_a_searched_model_is_not(ladder):
+def test_every_rung_that_a_linear_model_has_is_permuted_and_one_searched_by_the_clock_is_not(ladder):
     folder, tree = ladder
     table = read_table(folder / "results/metrics/permutations.tsv", text_columns=TEXT)
     permuted = {(row.protocol, row.arm, row.model) for row in table.itertuples()}
     linear = {key[:3] for key in tree.plan.classifications if tree.plan.models[key[2]]["kind"] == "linear"}
     assert permuted == linear
     assert {leak_of(key[0]) for key in permuted} == {None, "group_ica", "selection", "hyperparameters"}
-    models = {name: row | {"search": {"trials": 2}} for name, row in tree.plan.models.items()}
+    models = {name: row | {"search": {"minutes": 2}} for name, row in tree.plan.models.items()}
     assert null_files(dataclasses.replace(tree.plan, models=models), 20) == []
 
 

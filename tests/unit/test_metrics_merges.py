@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fabricated_results import ORDER, edit_sidecar, fresh_copy
+from fabricated_cohort import ORDER
+from fabricated_results import edit_sidecar
 from merged_cohort import FOLDS, merged, run_passes
 
 from restresponse.files import read_array, read_json, read_table, write_array, write_table
@@ -20,10 +21,8 @@ SETTINGS = {"exact_limit": 5, "passes": 5}
 
 
 @pytest.fixture
-def layout(tmp_path, tmp_path_factory, monkeypatch):
+def layout(tree):
     """A results folder whose first fold's group PCA was merged."""
-    tree = fresh_copy(tmp_path, tmp_path_factory.mktemp("whole"))
-    monkeypatch.chdir(tmp_path)
     found = Layout.of(tree.batches, SETTINGS)
     fit(found)
     return found

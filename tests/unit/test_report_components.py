@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_results import ORDER, PARTICIPANTS, VOXEL_SIZE, edit_sidecar, fresh_copy, scan_of
+from fabricated_cohort import ORDER, PARTICIPANTS, VOXEL_SIZE, scan_of
+from fabricated_results import edit_sidecar
 from PIL import Image
 
 from restresponse.files import read_table, write_table
@@ -29,10 +30,8 @@ PAGE = Path("results/report/components_order-4.html")
 
 
 @pytest.fixture
-def run(tmp_path, tmp_path_factory, monkeypatch):
+def run(tree):
     """The page's job on a copy of the results, with the template that the components were matched to."""
-    tree = fresh_copy(tmp_path, tmp_path_factory.mktemp("whole"))
-    monkeypatch.chdir(tmp_path)
     config = tree.config | {"report": {"title": "A study", "identifiers": False}}
     scans = {batch: [scan_of(name) for name in members] for batch, members in tree.batches.items()}
     return ComponentsRun(Path("results"), ORDER, config, tree.batches, scans, ["asc", "ssc", "rsp"])

@@ -223,34 +223,36 @@ def steps_of(evidence: Evidence, case: Classification) -> Iterator[Step]:
             yield unlabelled(results / case.measures, ica, leaks, cohort)
         recomputed = finding(evidence.eigenvalue_problem, cohort, order)
         yield unlabelled(results / case.group_ica, ica, leaks, cohort, recomputed)
-    odd = training ^ (labelled - test)
-    yield Step(
-        results / f"folds/labels/{fold}.json",
-        fit=_NOBODY,
-        labels=training,
-        labels_at_most=training,
-        recomputed=f"its participants are not the training part: {', '.join(sorted(odd))}" if odd else "",
-    )
+    yield table_step(results / f"folds/labels/{fold}.json", training, labelled - test)
 
 
 def _baseline_steps(evidence: Evidence, case: Baselines) -> Iterator[Step]:
     """The steps of a fold's baselines: their models, the amplitudes of its cohort, its group ICA."""
-    results, fold, order = evidence.results, case.fold, case.order
-    training = evidence.members_of_table(results / f"folds/labels/{fold}.tsv")
-    ica = evidence.usable() - case.test
-    own = frozenset({fold})
-    yield Step(
-        results / case.folder / "model.json",
-        fit=training,
-        labels=training,
-        labels_at_most=training,
-        cohorts=own,
-        needed=own,
-        tables=own,
-    )
+    training = evidence.members_of_table(evidence.results / f"folds/labels/{case.fold}.tsv")
+    yield model_step(evidence.results, case, training)
+    yield from amplitude_steps(evidence, case)
+
+
+def model_step(results: Path, case: Classification, known: frozenset[str], recomputed: str | None = None) -> Step:
+    """The models that share a clean fold's sidecar, fitted on whoever's outcome is `known`, of the fold's own cohort."""
+    own = frozenset({case.fold})
+    path = results / case.folder / "model.json"
+    return Step(path, known, known, known, cohorts=own, needed=own, tables=own, recomputed=recomputed)
+
+
+def amplitude_steps(evidence: Evidence, case: Classification) -> Iterator[Step]:
+    """The amplitudes of a clean fold's own cohort, and its group ICA."""
+    results, fold, ica = evidence.results, case.fold, evidence.usable() - case.test
     yield unlabelled(results / case.measures, ica, False, fold)
-    recomputed = finding(evidence.eigenvalue_problem, fold, order)
+    recomputed = finding(evidence.eigenvalue_problem, fold, case.order)
     yield unlabelled(results / case.group_ica, ica, False, fold, recomputed)
+
+
+def table_step(path: Path, found: frozenset[str], training: frozenset[str]) -> Step:
+    """A fold's table of labels or outcomes, in which those `found` must be its training part."""
+    odd = ", ".join(sorted(found ^ training))
+    recomputed = f"its participants are not the training part: {odd}" if odd else ""
+    return Step(path, _NOBODY, found, found, recomputed=recomputed)
 
 
 def audited_files(cases: Sequence[Classification]) -> list[str]:
@@ -295,21 +297,36 @@ def finding(check: Callable[..., str | None], *arguments: Any) -> str:
 
 def _fit(evidence: Evidence, case: Classification, trained: frozenset[str]) -> Fit:
     """The model of a case as `Refits` recomputes it; its sources are the case's, whatever its sidecar names."""
-    volumes = None if case.components else case.settings["volumes"]
+    facts = evidence.sidecar(evidence.results / case.folder / "model.json").content
     maps = {name: (case.maps if case.components else case.volume)(name) for name in sorted(trained)}
+    maps = {name: path.replace("_maps.json", "_maps.npy") for name, path in maps.items()}
+    return fit_of(case, case.settings, facts, sorted(trained), f"folds/labels/{case.fold}.tsv", maps)
+
+
+def fit_of(
+    case: Classification,
+    arm: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    training: Sequence[str],
+    labels: str,
+    maps: Mapping[str, str],
+) -> Fit:
+    """A model of a case on an arm of the config, with what its sidecar says, as `Refits` recomputes it."""
+    components = arm["input"] == "components"
+    selects = components and bool(arm.get("select"))
     return Fit(
         folder=case.folder,
-        facts=evidence.sidecar(evidence.results / case.folder / "model.json").content,
-        training=sorted(trained),
-        labels=f"folds/labels/{case.fold}.tsv",
+        facts=facts,
+        training=training,
+        labels=labels,
         kernels=str(Path(case.kernel).parent),
-        maps={name: path.replace("_maps.json", "_maps.npy") for name, path in maps.items()},
+        maps=maps,
         asc=f"dual_regression/{case.cohort}/order-{case.order}/asc",
         components=case.group_ica.replace(".json", ".npy"),
         kind=case.kind,
-        selects=case.select,
-        refits=case.select and case.settings.get("maps", "refit") == "refit",
-        volumes=volumes,
+        selects=selects,
+        refits=selects and arm.get("maps", "refit") == "refit",
+        volumes=None if components else arm["volumes"],
     )
 
 

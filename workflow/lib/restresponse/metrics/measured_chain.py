@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from restresponse.classifier.ladder import CLEAN, CLOSED
-from restresponse.metrics.chain import Classification, Step, finding, unlabelled
+from restresponse.metrics.chain import (
+    Classification,
+    Step,
+    amplitude_steps,
+    finding,
+    fit_of,
+    model_step,
+    table_step,
+    unlabelled,
+)
 from restresponse.metrics.evidence import Evidence
-from restresponse.metrics.refits import Fit
 
 MEASURED = "percent change"  # stands where the arm does in the audit; no arm's name holds a space
 
@@ -39,52 +46,20 @@ class Measured(Classification):
 
 def measured_steps(evidence: Evidence, case: Measured) -> Iterator[Step]:
     """The steps of a fold's models of the change: those, the kernel, amplitudes and group ICA of its cohort, its outcomes."""
-    results, fold, order = evidence.results, case.fold, case.order
+    results, fold = evidence.results, case.fold
     known = evidence.members_of_table(results / f"folds/outcomes/{fold}.tsv")
     everyone = evidence.members_of_table(results / "folds/outcomes/all.tsv")
-    ica, own = evidence.usable() - case.test, frozenset({fold})
-    yield Step(
-        results / case.folder / "model.json",
-        fit=known,
-        labels=known,
-        labels_at_most=known,
-        cohorts=own,
-        needed=own,
-        tables=own,
-        recomputed=finding(_measured_problem, evidence, case, sorted(known)),
-    )
+    yield model_step(results, case, known, finding(_measured_problem, evidence, case, sorted(known)))
     yield unlabelled(results / case.kernel, frozenset(), False, fold)
-    yield unlabelled(results / case.measures, ica, False, fold)
-    recomputed = finding(evidence.eigenvalue_problem, fold, order)
-    yield unlabelled(results / case.group_ica, ica, False, fold, recomputed)
-    odd = known ^ (everyone - case.test)
-    yield Step(
-        results / f"folds/outcomes/{fold}.json",
-        fit=frozenset(),
-        labels=known,
-        labels_at_most=known,
-        recomputed=f"its participants are not the training part: {', '.join(sorted(odd))}" if odd else "",
-    )
+    yield from amplitude_steps(evidence, case)
+    yield table_step(results / f"folds/outcomes/{fold}.json", known, everyone - case.test)
 
 
 def _measured_problem(evidence: Evidence, case: Measured, known: Sequence[str]) -> str | None:
     """Whether the change and the responders at each threshold are predicted as the training participants say."""
     for chosen in evidence.sidecar(evidence.results / case.folder / "model.json").content.get("chosen") or ():
         arm = case.settings["arms"][chosen["arm"]]
-        fit = Fit(
-            folder=case.folder,
-            facts={"chosen": chosen},
-            training=known,
-            labels=f"folds/outcomes/{case.fold}.tsv",
-            kernels=str(Path(case.kernel).parent),
-            maps={},
-            asc=f"dual_regression/{case.cohort}/order-{case.order}/asc",
-            components=case.group_ica.replace(".json", ".npy"),
-            kind="linear",
-            selects=bool(arm.get("select")),
-            refits=bool(arm.get("select")) and arm.get("maps", "refit") == "refit",
-            volumes=None,
-        )
+        fit = fit_of(case, arm, {"chosen": chosen}, known, f"folds/outcomes/{case.fold}.tsv", maps={})
         problem = evidence.refits.measured_problem(fit)
         if problem:
             return f"{chosen['model']} on {chosen['arm']}, {chosen['target']}: {problem}"
