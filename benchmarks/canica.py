@@ -24,6 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+if sys.argv[1:2] == ["further"]:  # one thread, as a job has; to be said before numpy is loaded
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +89,9 @@ def canica(folder: Path, seed: int, threshold: str | None) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     images = sorted(map(str, folder.glob("sub-*.nii")))
     mask = str(folder / "mask.nii.gz")
-    model = CanICA(n_components=N_NETWORKS, mask=mask, smoothing_fwhm=None, random_state=seed, threshold=threshold).fit(images)
+    model = CanICA(n_components=N_NETWORKS, mask=mask, smoothing_fwhm=None, random_state=seed, threshold=threshold).fit(
+        images
+    )
     np.save(folder / "canica.npy", model.components_)
 
 

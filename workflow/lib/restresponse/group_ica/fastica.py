@@ -225,15 +225,20 @@ def _whiten(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return whitening, whitening @ centred
 
 
+def _skewness(values: np.ndarray) -> float:
+    centred = values - values.mean()
+    squares = centred * centred
+    return float(np.mean(squares * centred) / np.mean(squares) ** 1.5)
+
+
 def _by_convention(
     maps: np.ndarray, unmixing: np.ndarray, stability: np.ndarray, sizes: np.ndarray, n_iterations: int, n_restarts: int
 ) -> Decomposition:
     # The mean is kept (unmixing @ maps, not the centred maps), so that maps = mixing @ sources holds exactly.
     sources = unmixing @ maps
-    scale = np.sqrt(np.mean(sources**2, axis=1))
-    centred = sources - sources.mean(axis=1, keepdims=True)
-    skewness = np.mean(centred**3, axis=1) / np.mean(centred**2, axis=1) ** 1.5
-    peak = np.take_along_axis(sources, np.argmax(np.abs(sources), axis=1)[:, None], axis=1)[:, 0]
+    scale = np.sqrt(np.einsum("kv,kv->k", sources, sources) / sources.shape[1])
+    skewness = np.array([_skewness(row) for row in sources])
+    peak = np.array([row[np.argmax(np.abs(row))] for row in sources])
     sign = np.where(np.abs(skewness) < 0.05, np.sign(peak), np.sign(skewness))
     unmixing = unmixing * (sign / scale)[:, None]
     mixing = np.linalg.inv(unmixing)
@@ -241,5 +246,5 @@ def _by_convention(
     order = np.argsort(-variance, kind="stable")
     explained = variance[order] * maps.shape[1] / np.sum(maps**2)
     return Decomposition(
-        (unmixing @ maps)[order], mixing[:, order], stability[order], sizes[order], explained, n_iterations, n_restarts
+        unmixing[order] @ maps, mixing[:, order], stability[order], sizes[order], explained, n_iterations, n_restarts
     )
