@@ -37,6 +37,26 @@ for n_channels in (4, 72):  # the latter is streamed
     one, other = [train(samples, cohort.names, response, VOXNET, epochs=4, seed=1) for _ in range(2)]
     assert one.losses == other.losses and one.losses[-1] < one.losses[0], one.losses
     assert np.array_equal(predict(one.model, samples, cohort.names, 4), predict(other.model, samples, cohort.names, 4))
+from pathlib import Path
+from restresponse.classifier import checkpoint
+checkpoint.EVERY = 0.0
+samples = Samples(dict(zip(cohort.names, cohort.maps, strict=True)), cohort.mask, cohort.names[:8])
+def watched(told, kept=None, stop_at=9):
+    def on_epoch(epoch, least):
+        told.append(least)
+        if epoch == stop_at:
+            raise KeyboardInterrupt
+    people = cohort.names[:8], response, VOXNET | {{"patience": 9}}
+    return train(samples, *people, epochs=4, seed=3, watched=cohort.names[8:], on_epoch=on_epoch, kept=kept)
+def kept():
+    return checkpoint.Checkpoints(Path("kept"), "a").of("final", [])
+whole, retold = [], []
+one = watched(whole)
+try:
+    watched([], kept(), stop_at=3)
+except KeyboardInterrupt:
+    other = watched(retold, kept())
+assert whole == retold and one.losses == other.losses, (one.losses, other.losses)  # dropout goes on where it was
 import keras, torch
 assert keras.backend.backend() == "torch" and isinstance(one.model.trainable_variables[0].value, torch.Tensor)
 if not torch.cuda.is_available():

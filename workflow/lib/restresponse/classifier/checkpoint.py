@@ -103,6 +103,7 @@ class Kept:
                     return Progress()
                 state = [file[f"state_{index}"] for index in range(facts["n_state"])]
                 best = [file[f"best_{index}"] for index in range(facts["n_best"])] or None
+                drawn = {name: file[f"random_{name}"] for name in facts["random"]}
         except FileNotFoundError:
             return Progress()
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
@@ -111,6 +112,7 @@ class Kept:
         for variable, value in zip(_variables(model), state, strict=True):
             variable.assign(value)
         generator.bit_generator.state = facts["generator"]
+        _set_random_state(drawn)
         self._fold.resumed(facts["seconds"])
         print(f"training goes on after epoch {len(facts['losses'])}, from {self._state}")
         return Progress(facts["losses"], facts["watched_losses"], best)
@@ -123,6 +125,7 @@ class Kept:
             return
         state = [ops.convert_to_numpy(variable) for variable in _variables(model)]
         best = progress.best_weights or []
+        drawn = _random_state()
         facts = {
             "identity": self._identity,
             "n_state": len(state),
@@ -130,14 +133,40 @@ class Kept:
             "losses": progress.losses,
             "watched_losses": progress.watched_losses,
             "generator": generator.bit_generator.state,
+            "random": list(drawn),
             "seconds": self._fold.seconds,
         }
         arrays = {f"state_{index}": value for index, value in enumerate(state)}
         arrays |= {f"best_{index}": value for index, value in enumerate(best)}
+        arrays |= {f"random_{name}": value for name, value in drawn.items()}
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         with writing(self._state) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **arrays)
         self._saved = time.monotonic()
+
+
+def _random_state() -> dict[str, np.ndarray]:
+    """The random numbers that are in no variable: PyTorch's dropout draws from those of the device."""
+    import keras
+
+    if keras.backend.backend() != "torch":
+        return {}
+    import torch
+
+    found = {"processor": torch.get_rng_state().numpy()}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_rng_state().numpy()
+    return found
+
+
+def _set_random_state(found: dict[str, np.ndarray]) -> None:
+    if not found:
+        return
+    import torch
+
+    torch.set_rng_state(torch.from_numpy(found["processor"]))
+    if "gpu" in found:
+        torch.cuda.set_rng_state(torch.from_numpy(found["gpu"]))
 
 
 def _variables(model: keras.Model) -> list[Any]:
