@@ -8,7 +8,9 @@ from pathlib import Path
 
 from restresponse.errors import InputError
 
-PROGRAMS = ("applywarp", "bet", "convertwarp", "fast", "flirt", "fnirt", "fslmaths", "fugue", "mcflirt", "slicetimer")
+PROGRAMS = (
+    "applywarp", "bet", "convertwarp", "fast", "flirt", "fnirt", "fslmaths", "fugue", "mcflirt", "robustfov", "slicetimer",
+)  # fmt: skip
 _SCHEDULE = Path("etc") / "flirtsch" / "bbr.sch"
 
 

@@ -83,6 +83,10 @@ class Mean(_Program, fsl.MeanImage):
     """Mean over time."""
 
 
+class RobustFOV(_Program, fsl.RobustFOV):
+    """A head without its neck."""
+
+
 class SliceTimer(_Program, fsl.SliceTimer):
     """Slice timing by sinc interpolation."""
 
