@@ -46,21 +46,24 @@ def curve_cases(plan: Plan, batches: Sequence[str]) -> list[dict[str, Any]]:
             continue
         if settings["kind"] != "linear" or not can_be_made_again(settings) or not plan.arms[arm].get("select"):
             continue
-        names = SimpleNamespace(protocol=protocol, arm=arm, model=model)
-        repeats = dict.fromkeys(tuple(reported_folds(plan, fold)) for fold in plan.folds)
-        cases.append(
-            {
-                "key": [protocol, arm, model],
-                "repeats": [
-                    {
-                        "cohorts": {fold: plan.cohort(protocol, fold) for fold in folds},
-                        "files": permutation_files(plan, batches, names, folds[0]),
-                    }
-                    for folds in repeats
-                ],
-            }
-        )
+        cases.append(case_of(plan, batches, protocol, arm, model))
     return cases
+
+
+def case_of(plan: Plan, batches: Sequence[str], protocol: str, arm: str, model: str) -> dict[str, Any]:
+    """A linear model that is to be made again: its names and, by repeat, the cohort of each fold and the files to read."""
+    names = SimpleNamespace(protocol=protocol, arm=arm, model=model)
+    repeats = dict.fromkeys(tuple(reported_folds(plan, fold)) for fold in plan.folds)
+    return {
+        "key": [protocol, arm, model],
+        "repeats": [
+            {
+                "cohorts": {fold: plan.cohort(protocol, fold) for fold in folds},
+                "files": permutation_files(plan, batches, names, folds[0]),
+            }
+            for folds in repeats
+        ],
+    }
 
 
 def curve_inputs(cases: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,22 +8,20 @@ place. A fold's components are aligned with those of everyone, which no fit read
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from restresponse.classifier.permuted import Procedure, View
-from restresponse.classifier.protocols import reported_folds
 from restresponse.classifier.search import can_be_made_again
 from restresponse.classifier.selection import Selector
 from restresponse.files import read_array, read_table, write_table
-from restresponse.metrics.curve import sample_of, scored_once
+from restresponse.metrics.curve import case_of, sample_of, scored_once
 from restresponse.metrics.explanation import alignment, component_names, withheld
 from restresponse.metrics.intervals import mean_fold_auc_draws, participant_weights, percentile
-from restresponse.metrics.permutations import permutation_files, procedure_of, read_views
+from restresponse.metrics.permutations import procedure_of, read_views
 from restresponse.metrics.scores import mean_fold_auc
 
 if TYPE_CHECKING:
@@ -53,20 +51,7 @@ def left_out_cases(
         settings = plan.models[model]
         if settings["kind"] != "linear" or not can_be_made_again(settings) or plan.order_of(arm) < 2:
             continue
-        names = SimpleNamespace(protocol=protocol, arm=arm, model=model)
-        repeats = dict.fromkeys(tuple(reported_folds(plan, fold)) for fold in plan.folds)
-        cases.append(
-            {
-                "key": [protocol, arm, model],
-                "repeats": [
-                    {
-                        "cohorts": {fold: plan.cohort(protocol, fold) for fold in folds},
-                        "files": permutation_files(plan, batches, names, folds[0]),
-                    }
-                    for folds in repeats
-                ],
-            }
-        )
+        cases.append(case_of(plan, batches, protocol, arm, model))
     return cases
 
 
@@ -103,14 +88,14 @@ def write_left_out(
     import pandas as pd
 
     scores = read_table(metrics, text_columns=("protocol", "arm", "model", "metric", "scope"))
-    names, rows = component_names(networks), []
-    own = {fold: _numbers(alignment(read_array(reference), read_array(path))) for fold, path in fold_components.items()}
+    names, everyone, rows = component_names(networks), read_array(reference), []
+    own = {fold: _numbers(alignment(everyone, read_array(path))) for fold, path in fold_components.items()}
     for case in cases:
         if withheld(scores, tuple(case["key"]), confidence):
             continue
         protocol, arm, model = protocols[case["key"][0]], arms[case["key"][1]], models[case["key"][2]]
         procedure = procedure_of(protocol, arm, model, n_inner_folds)
-        views = [
+        repeats = (  # one in memory at a time
             read_views(
                 **repeat["files"],
                 batches=batches,
@@ -122,8 +107,8 @@ def write_left_out(
                 require_match=require_match,
             )
             for repeat in case["repeats"]
-        ]
-        found = lost_without(views, own, procedure, resamples=resamples, confidence=confidence, seed=seed)
+        )
+        found = lost_without(repeats, own, procedure, resamples=resamples, confidence=confidence, seed=seed)
         for row in found:
             number = row.pop("component")
             rows.append((*case["key"], number, names.get(str(number)), *row.values()))
@@ -131,7 +116,7 @@ def write_left_out(
 
 
 def lost_without(
-    repeats: Sequence[tuple[Mapping[str, View], np.ndarray]],
+    repeats: Iterable[tuple[Mapping[str, View], np.ndarray]],
     own: Mapping[str, Mapping[int, int]],
     procedure: Procedure,
     *,
@@ -147,25 +132,25 @@ def lost_without(
     own : fold -> number of everyone's component, from 1 -> position of the fold's own
     procedure : of the protocol
     """
-    response = repeats[0][1]
-    whole = sample_of([scored_once(views, response, procedure) for views, _ in repeats], response)
-    weights = participant_weights(whole.response, resamples, seed)
-    auc, draws = mean_fold_auc(whole), mean_fold_auc_draws(whole, weights)
+    numbers = sorted(set.intersection(*(set(positions) for positions in own.values())))
+    whole: list[tuple[np.ndarray, np.ndarray]] = []
+    without: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {number: [] for number in numbers}
+    for views, response in repeats:
+        whole.append(scored_once(views, response, procedure))
+        for number in numbers:
+            others = {fold: _without(view, own[fold][number]) for fold, view in views.items()}
+            without[number].append(scored_once(others, response, procedure))
+    sample = sample_of(whole, response)
+    weights = participant_weights(sample.response, resamples, seed)
+    auc, draws = mean_fold_auc(sample), mean_fold_auc_draws(sample, weights)
     rows = []
-    for number in sorted(set.intersection(*(set(numbers) for numbers in own.values()))):
-        without = sample_of(
-            [
-                scored_once(
-                    {fold: _without(view, own[fold][number]) for fold, view in views.items()}, response, procedure
-                )
-                for views, _ in repeats
-            ],
-            response,
+    for number in numbers:
+        sample = sample_of(without[number], response)
+        value = mean_fold_auc(sample)
+        low, high = percentile(auc - value, draws - mean_fold_auc_draws(sample, weights), confidence)
+        rows.append(
+            {"component": number, "auc": auc, "without": value, "auc_lost": auc - value, "low": low, "high": high}
         )
-        value = mean_fold_auc(without)
-        interval = percentile(auc - value, draws - mean_fold_auc_draws(without, weights), confidence)
-        rows.append({"component": number, "auc": auc, "without": value, "auc_lost": auc - value}
-                    | dict(zip(("low", "high"), interval, strict=True)))  # fmt: skip
     order = np.argsort([-row["auc_lost"] for row in rows], kind="stable")
     for rank, index in enumerate(order, start=1):
         rows[index]["rank"] = rank
