@@ -1,6 +1,6 @@
 """Accuracy, CPU time and memory of preprocessing on phantoms of the paper's size, against what was planted in them.
 
-python benchmarks/preprocessing.py FOLDER [--seeds 201 202 203] [--engines embedded] [--distortion 4] [--peer simpleitk]
+python benchmarks/preprocessing.py FOLDER [--seeds 201 202 203] [--engines embedded] [--distortion 4] [--peer simpleitk ants]
 
 Makes the phantoms below FOLDER (1.8 x 1.8 x 4 mm, 120 volumes, a T1w of 0.9 mm, head motion scaled so that it reaches 3 mm or
 3 deg), preprocesses each in a process of its own, and prints a table in Markdown. What is already in FOLDER is used again,
@@ -283,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--t1w-voxel-size", type=float, default=0.9, help="mm")
     add("--voxel-size", type=float, default=2.0, help="mm, of the grid in MNI space")
     add("--distortion", type=float, default=None, help="mm, greatest susceptibility distortion; handed to the phantom")
-    add("--peer", nargs="*", help="programs to compare the coregistration with: simpleitk")
+    add("--peer", nargs="*", help="programs to compare a step with: simpleitk (coregistration), ants (normalisation)")
     add("--together", action="store_true", help="also time two scans at once")
     add("--child", action="store_true", help=argparse.SUPPRESS)
     return parser

@@ -12,8 +12,8 @@ from preprocessed_phantom import ANATOMICAL, PARTICIPANT, anatomical_outputs, ph
 from scipy import ndimage
 
 from restresponse import grid
-from restresponse.anatomical import normalise_anatomical
-from restresponse.engines import engine, masks, warps
+from restresponse.anatomical import fit_to_template, normalise_anatomical
+from restresponse.engines import EngineFailure, engine, masks, warps
 from restresponse.files import read_json
 from restresponse.phantom.anatomy import sampled, tissue_template
 from restresponse.phantom.truth import read_truth
@@ -71,6 +71,23 @@ def test_record_says_what_was_done_with_which_tool(phantom):  # noqa: F811
     assert record["methods"] == [step["method"] for step in record["steps"]]
     assert record["engine"] == "embedded"
     assert not list((phantom / "results").glob(".work-*"))
+
+
+def test_a_normalisation_that_shows_no_template_is_refused_whatever_the_masks_say():
+    """A neck taken for brain scales to the template's size: the masks agree, the images do not."""
+    head, grey = grid.template_image("T1w", 2), grid.template_image("GM", 2)
+    brain = grid.template_image("brain", 2) >= 0.5
+    fit = fit_to_template(head, grey, brain, 1500.0)
+    assert fit == {
+        "brain_volume": 1500.0,
+        "template_dice": 1.0,
+        "template_correlation": pytest.approx(1),
+        "grey_matter_dice": 1.0,
+    }
+    with pytest.raises(EngineFailure, match=r"correlates with the template by -1.00.*holds 2,900 ml"):
+        fit_to_template(np.where(brain, 1 - head, 0), grey, brain, 2900.0)
+    with pytest.raises(EngineFailure, match="overlaps the template's by a Dice of"):
+        fit_to_template(head, grey, np.roll(brain, 60, axis=1), 1500.0)
 
 
 def test_registration_is_repeatable_to_the_bit(tmp_path):

@@ -140,7 +140,9 @@ print(json.dumps([(folder / name).read_text() for name in ("predictions.tsv", "h
     assert read_json(folder / "model.json")["training_loss_last"] > 0
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="the GPU is filled by PyTorch")
+@pytest.mark.skipif(
+    BACKEND != "torch", reason="it fills the GPU with PyTorch; KERAS_BACKEND is another, or no GPU was found"
+)
 def test_memory_of_the_gpu_that_does_not_suffice_is_said_with_the_settings_that_lower_it():
     found = run("""
 import torch

@@ -302,6 +302,7 @@ def cohort(tmp_path):
     )
     paths = sorted(tmp_path.glob("sub-*.json"))
     aside = [("sub-12_task-rest", "sub-12")]
+    write_group_mask(tmp_path / "mask.nii.gz", SIZE)
     decide_inclusion(paths, tmp_path / "inclusion.tsv", settings=SETTINGS, minimum_dof=40, set_aside=aside)
     write_pages(tmp_path, identifiers=True)
     return tmp_path
@@ -314,6 +315,8 @@ def write_pages(folder, identifiers):
         measures,
         {scan: f"pages/batch-01/{scan}.html" for scan in measures},
         *(folder / name for name in ("inclusion.tsv", "index.html", "scans.html")),
+        batches=[],
+        group_mask=folder / "mask.nii.gz",
         settings=SETTINGS,
         minimum_dof=40,
         report={"title": "A study", "identifiers": identifiers},

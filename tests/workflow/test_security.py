@@ -191,7 +191,9 @@ def test_a_cell_without_an_end_and_an_image_that_promises_more_than_it_can_hold_
 def test_pages_show_hostile_text_as_text(tmp_path):
     """What may be free text on the way to a page: reasons, words of programs, the title; columns are in test_report.py."""
     from restresponse.files import write_json
+    from restresponse.quality.group_mask import write_group_mask
 
+    write_group_mask(tmp_path / "mask.nii.gz", 6)
     words = " ".join(text.replace("\n", " ").replace("\x1b", "") for text in HOSTILE)
     numbers = dict.fromkeys(("mean_framewise_displacement", "coverage", "overlap", "dof_residual", "tsnr"), 0.9)
     for number in range(6):
@@ -207,6 +209,8 @@ def test_pages_show_hostile_text_as_text(tmp_path):
             measures,
             made,
             *(tmp_path / name for name in ("inclusion.tsv", "index.html", "scans.html")),
+            batches=[],
+            group_mask=tmp_path / "mask.nii.gz",
             settings=settings,
             minimum_dof=0,
             report={"title": words, "identifiers": identifiers},

@@ -96,6 +96,8 @@ rule quality_cohort:
     input:
         measures=expand("results/quality/scans/{batch}", batch=BATCHES),
         inclusion="results/quality/inclusion.tsv",
+        pages=expand("results/quality/pages/{batch}", batch=BATCHES),
+        group_mask="results/quality/group_mask.nii.gz",
     output:
         index="results/quality/index.html",
         scans="results/quality/scans.html",
@@ -106,7 +108,7 @@ rule quality_cohort:
     container:
         CONTAINERS["python"]
     resources:
-        mem_mb=memory(500),
+        mem_mb=memory(1500),
     params:
         batches=SCAN_BATCHES,
         settings={

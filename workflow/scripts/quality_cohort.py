@@ -12,5 +12,7 @@ with job(snakemake):
         files_of([f"pages/{batch}" for batch in batches], batches, ".html"),
         snakemake.input.inclusion,
         **dict(snakemake.output),
+        batches=snakemake.input.pages,
+        group_mask=snakemake.input.group_mask,
         **snakemake.params.settings,
     )

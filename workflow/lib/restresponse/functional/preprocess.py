@@ -80,6 +80,7 @@ def preprocess_scan(
         before = read_json(anatomical["record"])
         if before["status"] == "failed":
             raise InputError(f"its T1w image failed: {before['reason']}")
+        facts["anatomical_quality"] = before.get("quality", {})
         data, image = read_raw(bold, 4, "BOLD")
         facts["n_volumes"] = data.shape[3]
         facts["notes"] = header_notes(image)

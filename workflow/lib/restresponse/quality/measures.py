@@ -27,6 +27,8 @@ MEASURES = (
     "tsnr",
     "coverage",
     "overlap",
+    "brain_volume",
+    "template_correlation",
     "dof_bandpass",
     "dof_residual",
     "n_outliers",
@@ -144,6 +146,8 @@ def measure_scan(
     content |= dict.fromkeys(MEASURES)
     unknown = content["unknown"] = before.get("unknown", {})  # measure -> why nobody can know it
     content |= {name: denoised[name] for name in MEASURES if name in denoised}
+    of_t1w = before.get("anatomical_quality", {})
+    content |= {name: of_t1w[name] for name in ("brain_volume", "template_correlation") if name in of_t1w}
     try:
         if before.get("status") == "failed":
             raise InputError(before.get("reason") or "preprocessing failed without a reason")

@@ -14,7 +14,9 @@ import numpy as np
 
 from restresponse.files import read_json, read_table
 from restresponse.identifiers import Identifiers
+from restresponse.images import read_mask
 from restresponse.quality.inclusion import limits_of
+from restresponse.quality.pages.averages import draw_averages, read_averages
 from restresponse.quality.pages.words import LIMIT_OF, WORDS, render, shown
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def write_cohort_pages(
     index: str | Path,
     scans: str | Path,
     *,
+    batches: Sequence[str | Path],
+    group_mask: str | Path,
     settings: Mapping[str, Any],
     minimum_dof: int,
     report: Mapping[str, Any],
@@ -69,6 +73,8 @@ def write_cohort_pages(
     inclusion : the inclusion table
     index : HTML to write; without `report.identifiers` its scans have the numbers of the report and no links
     scans : HTML to write that names every scan and links to its page
+    batches : folders of the scans' pages, with the sums of each (`averages.Sums`)
+    group_mask : the template's brain on the grid of the scans
     settings, minimum_dof : the config's section `quality` and the least degrees of freedom where it names none
     report : the config's section `report`
     folders : of the datasets, whose paths the index does not tell either
@@ -77,10 +83,15 @@ def write_cohort_pages(
     table = read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
     people = set(table["participant_id"])
     index_names = Identifiers(report["identifiers"], people, folders)
+    averages = read_averages(batches)
+    drawn = draw_averages(averages, read_mask(group_mask)[1])
+    # an average of a few would be a picture of persons, on the page that names none
+    pictures = {True: drawn, False: drawn if averages.get("lost", (None, 0))[1] >= _FEWEST else []}
     for page, identifiers in ((index, index_names), (scans, Identifiers(True, people))):
         numbers = {} if index_names.shown or not identifiers.shown else index_names.names(_displacements(table, found))
         content = _content(found, pages, table, limits_of(settings, minimum_dof), identifiers, numbers)
-        render("cohort.html.j2", page, content | {"title": identifiers.without(report["title"])}, identifiers.check)
+        content |= {"title": identifiers.without(report["title"]), "averages": pictures[identifiers.shown]}
+        render("cohort.html.j2", page, content, identifiers.check)
 
 
 def _content(
@@ -160,7 +171,7 @@ def remarks(
         for place in np.flatnonzero(np.abs(np.nan_to_num(column)) > APART):
             side = "high" if column[place] > 0 else "low"
             words = WORDS[name]
-            unit = f" {words.unit}" if words.unit in ("mm",) else ""
+            unit = f" {words.unit}" if words.unit in ("mm", "ml") else ""
             text = f"{words.words} is {side}: {shown(values[name][place], words.digits)}{unit}, the median is "
             text += f"{shown(np.nanmedian(values[name]), words.digits)}{unit} (robust z {column[place]:+.1f})"
             found.append((-abs(column[place]), {"scan": scans[place], "text": text}))

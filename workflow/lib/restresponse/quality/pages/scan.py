@@ -13,9 +13,10 @@ from restresponse.images import read_series
 from restresponse.layout import anatomical_files, denoised_files, functional_files
 from restresponse.quality.inclusion import limits_of, reasons_against
 from restresponse.quality.measures import moments, signal_mask
+from restresponse.quality.pages.averages import Sums, maps_of_scan
 from restresponse.quality.pages.montage import MAGMA, OUTLINE_UNIT, Montage, window
 from restresponse.quality.pages.traces import carpet, draw, panels_of
-from restresponse.quality.pages.words import PARTS, measure_rows, render, shown
+from restresponse.quality.pages.words import PARTS, WORDS, measure_rows, render, shown
 
 if TYPE_CHECKING:
     import pandas
@@ -53,16 +54,19 @@ def files_by_scan(
 
 
 def write_scan_pages(files: Mapping[str, Mapping[str, str | Path]], folder: str | Path, **settings: Any) -> None:
-    """Write the page of each scan of `files` (scan -> its files, see `write_scan_page`): `{scan}.html` in `folder`."""
+    """Write the page of each scan of `files` (scan -> its files, see `write_scan_page`), `{scan}.html` in `folder`, and the sums
+    over those that are used."""
+    sums = Sums()
     with writing_folder(folder) as temporary:
         for scan, own in files.items():
-            write_scan_page(own, temporary / f"{scan}.html", **settings)
+            sums.add(write_scan_page(own, temporary / f"{scan}.html", **settings))
+        sums.write(temporary)
 
 
 def write_scan_page(
     files: Mapping[str, str | Path], page: str | Path, *, settings: Mapping[str, Any], minimum_dof: int
-) -> None:
-    """Write the page of one scan.
+) -> dict[str, np.ndarray]:
+    """Write the page of one scan; return what it adds to the averages of all (`averages.maps_of_scan`), nothing if it is not used.
 
     Parameters
     ----------
@@ -91,6 +95,7 @@ def write_scan_page(
         "pictures": None,
         "time": None,
     }
+    averaged: dict[str, np.ndarray] = {}
     if _exists(files["image"]) and _exists(files["own_mask"]):
         series, slope, intercept = read_series(files["image"])
         (brain, affine), (own, _) = _load(files["group_mask"]), _load(files["own_mask"])
@@ -99,8 +104,14 @@ def write_scan_page(
             maps = {name: _load(files[name])[0] for name in ("T1w", *TISSUES) if _exists(files.get(name))}
             content["pictures"] = pictures(mean, deviation, brain > 0, own > 0, affine, maps)
             table = read_table(files["confounds"]) if _exists(files["confounds"]) else None
-            content["time"] = in_time(series, signal_mask(mean, brain > 0), maps, table, before, denoised)
+            signal = signal_mask(mean, brain > 0)
+            content["time"] = in_time(series, signal, maps, table, before, denoised)
+            if not content["reasons"]:
+                known = deviation if found["tsnr"] is not None else None
+                signal = signal if known is not None else signal_mask(deviation, brain > 0)
+                averaged = maps_of_scan(mean, known, signal, maps.get("T1w"), brain > 0)
     render("scan.html.j2", page, content)
+    return averaged
 
 
 def pictures(
@@ -219,13 +230,12 @@ def unwarping(record: Mapping[str, Any]) -> str | None:
 
 
 def anatomical_rows(record: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The measures of the T1w's normalisation that its record holds."""
+    """The measures of the T1w's normalisation that its record holds and the scan's measures do not."""
     words = {
         "template_dice": "T1w: brain mask with the template's (Dice)",
         "grey_matter_dice": "T1w: grey matter with the template's (Dice)",
-        "template_correlation": "T1w: correlation with the template in the brain",
     }
-    found = record.get("quality") or {}
+    found = {name: value for name, value in (record.get("quality") or {}).items() if name not in WORDS}
     return [
         {"words": words.get(name, f"T1w: {name.replace('_', ' ')}"), "value": shown(found[name], 3)} for name in found
     ]

@@ -56,6 +56,16 @@ WORDS = {
         3,
         "the scan's own brain mask, carried to MNI, with the template's",
     ),
+    "brain_volume": Measure(
+        "T1w: brain volume", "brain", "ml", 0, "what brain extraction left of the T1w; an adult's is 1,000 to 2,000 ml"
+    ),
+    "template_correlation": Measure(
+        "T1w: likeness to the template",
+        "T1w likeness",
+        "r",
+        2,
+        "correlation of the normalised T1w with the template inside the brain; below 0.3 it has failed",
+    ),
     "dof_bandpass": Measure(
         "dimensions in the band", "dof of the band", "", 0, "degrees of freedom that the band-pass filter leaves"
     ),
