@@ -139,7 +139,7 @@ def test_slicetimer_gets_shifts_in_repetition_times_to_the_middle(tmp_path, home
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_realignment_is_mcflirt_twice_and_gives_the_houses_parameters(tmp_path, home, kind):
+def test_realignment_is_mcflirt_twice_the_second_time_smoothed_and_gives_the_houses_parameters(tmp_path, home, kind):
     affine = epi_affine(kind)
     frame = transforms.frame_of(SHAPE, (3, 3, 4), affine)
     centre = warps.world_of((np.array(SHAPE)[None] - 1) / 2, affine)[0]
@@ -156,18 +156,22 @@ def test_realignment_is_mcflirt_twice_and_gives_the_houses_parameters(tmp_path, 
             np.savetxt(tmp_path / "realigned.mat" / f"MAT_{number:04d}", matrix, fmt="%.10g", delimiter="  ")
 
     mean = {"mean.nii": lambda path: write_image(path, np.ones(SHAPE, np.float32), affine)}
-    works = Recorded(tmp_path, answers={"moved.nii": series, "realigned.nii": realigned, **mean})
+    soft = {"soft.nii": series, "soft_mean.nii": lambda path: write_image(path, np.zeros(SHAPE, np.float32), affine)}
+    works = Recorded(tmp_path, answers={"moved.nii": series, "realigned.nii": realigned, **mean, **soft})
     bold = write_image(tmp_path / "bold.nii", np.zeros((*SHAPE, 3), np.float32), affine, 2.6)
     found = works.realign(bold)
     assert works.commands == [
         "mcflirt -in bold.nii -cost normcorr -dof 6 -out moved -refvol 1",
         "fslmaths moved.nii -Tmean mean.nii -odt float",
-        "mcflirt -in bold.nii -cost normcorr -dof 6 -out realigned -reffile mean.nii -mats -stages 4",
+        "fslmaths bold.nii -s 2.12330 soft.nii -odt float",
+        "fslmaths mean.nii -s 2.12330 soft_mean.nii -odt float",
+        "mcflirt -in soft.nii -cost normcorr -dof 6 -out realigned -reffile soft_mean.nii -mats -stages 4",
     ]
     np.testing.assert_allclose(found.motion, planted, atol=1e-7)
     np.testing.assert_allclose(np.loadtxt(found.transforms).reshape(-1, 4, 4), stack, atol=1e-9)  # applywarp's premat
     np.testing.assert_allclose(nib.load(found.reference).affine, affine, atol=1e-6)
-    assert not (tmp_path / "moved.nii").exists() and not (tmp_path / "realigned.nii").exists()
+    np.testing.assert_array_equal(nib.load(found.reference).dataobj, nib.load(tmp_path / "mean.nii").dataobj)  # sharp
+    assert not any((tmp_path / name).exists() for name in ("moved.nii", "soft.nii", "realigned.nii"))
     (tmp_path / "realigned.mat" / "MAT_0002").unlink()
     works.answers["realigned.nii"] = series
     with pytest.raises(EngineFailure, match="no matrix for 1 of 3 volumes: MAT_0002"):
