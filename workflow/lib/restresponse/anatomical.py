@@ -80,7 +80,7 @@ def normalise_anatomical(
             "grey_matter_dice": dice(grey > 0.5, grid.template_image("GM", 2) > 0.5),
         }
         facts["spaces"] = {
-            "MNI152": "2009a symmetric, nilearn's; voxels of the functional grid",
+            "MNI152": works.space,
             "voxel_size": voxel_size,
         }
 
