@@ -14,7 +14,7 @@ from preprocessed_phantom import noise_image as _image
 from restresponse import grid
 from restresponse.anatomical import normalise_anatomical
 from restresponse.config import validate
-from restresponse.engines import EngineFailure, deformations, engine, masks, motion, warps
+from restresponse.engines import EngineFailure, deformations, engine, motion, warps
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.files import read_json
@@ -100,19 +100,11 @@ def test_an_image_of_spms_grid_comes_to_the_houses(tmp_path, voxel_size):
     np.testing.assert_allclose(values[~hole], expected[~hole])
 
 
-def test_the_templates_brain_is_found_in_a_head_that_lies_elsewhere():
-    """8 mm to the right by the affine, and 4 mm more by the warp before it: 3 voxels of 4 mm."""
-    shape, affine = grid.grid(4)
-    placed = np.eye(4)
-    placed[0, 3] = 8
-    field = np.zeros((*grid.grid(2)[0], 3), np.float32)
-    field[..., 0] = 4
-    mask = np.ones(shape, bool)
-    mask[:, :, 30:] = False
-    found = deformations.template_brain(mask, affine, placed, field)
-    brain = np.roll(grid.brain_mask(4), 3, axis=0)
-    assert not found[:, :, 30:].any()
-    assert masks.dice(found, brain & mask) > 0.97
+def test_the_space_that_is_named_is_that_of_the_priors(tmp_path):
+    settings = _program(tmp_path / "spm.sh", "exit 0")
+    own, template = (engine("spm", tmp_path, settings | {"priors": name}).space for name in ("spm", "template"))
+    assert "TPM.nii" in own
+    assert template == engine("embedded", tmp_path).space and "2009a nonlinear symmetric" in template
 
 
 # ---------------------------------------------------------------------------------------------------- failures

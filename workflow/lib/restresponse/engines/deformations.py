@@ -45,18 +45,6 @@ def from_spm(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return affine, field.reshape(*shape, 3).astype(np.float32)
 
 
-def template_brain(mask: np.ndarray, mask_affine: np.ndarray, affine: np.ndarray, field: np.ndarray) -> np.ndarray:
-    """Which of a mask's voxels in the T1w's world lie in the template's brain, bool (n_x, n_y, n_z); the rest as `from_spm` gives it."""
-    from scipy import ndimage
-
-    _, fine = grid.grid(VOXEL_SIZE)
-    places = warps.template_places(mask, mask_affine, affine, field, fine)
-    index = warps.world_of(places, np.linalg.inv(fine)).T
-    found = mask.copy()
-    found[mask] = ndimage.map_coordinates(grid.template_image("brain", VOXEL_SIZE), index, order=1) > 0.5
-    return found
-
-
 def write_warp(path: Path, field: np.ndarray) -> Path:
     """Write displacements (91, 109, 91, 3) in RAS as the warp of a `Normalisation`."""
     return _write_vectors(path, warps.displacements_of(field))

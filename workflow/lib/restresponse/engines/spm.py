@@ -86,12 +86,7 @@ class Spm(Unwarping, Segmentation):
                 "deformation": self.folder / f"y_{t1w.name}",
                 **{name: self._copied(path, f"{name}.nii") for name, path in parts.items()},
             }
-            tissue = self._read(self._segmentation["GM"]) + self._read(self._segmentation["WM"])
-            whole = tissue + self._read(self._segmentation["CSF"]) > 0.5
-            if maps is not None:  # the fluid around the template's brain is a part of its priors, and none of the brain
-                found = deformations.from_spm(self._segmentation["deformation"])
-                whole &= (tissue > 0.5) | deformations.template_brain(whole, image.affine, *found)
-            mask = masking.one_piece(whole)
+            mask = masking.one_piece(sum(self._read(self._segmentation[name]) for name in TISSUES) > 0.5)
             facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
             return self._write("brain_mask.nii", mask.astype(np.uint8), image.affine)
 

@@ -176,7 +176,7 @@ def tissue_maps(settings: Mapping[str, Any], copy: Path) -> TissueMaps:
 
 
 def segmentation(settings: Mapping[str, Any], t1w: Path, maps: Path | None = None) -> Segment:
-    """Segment with SPM12's own settings; without `maps` the tissue maps are SPM's, found by itself if its folder is not given."""
+    """Segment with SPM12's own settings; without `maps`, six classes as in TPM.nii, the priors are SPM's own."""
     inputs: dict[str, Any] = {}
     gaussians = list(_GAUSSIANS)
     gaussians[2] = _FLUID if maps else gaussians[2]

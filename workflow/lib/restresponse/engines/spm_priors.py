@@ -1,7 +1,7 @@
 """Tissue priors for SPM's unified segmentation in the template's space, in which atlas, group mask and other engines are.
 
 SPM's own, TPM.nii, are of another space, some 2.6 mm away on average. The three tissues of the brain are the template's;
-what a head has around it (fluid, bone, soft tissue, air), which the template lacks, is SPM's own, brought there once.
+what a head has around it (bone, soft tissue, air), which the template lacks, is SPM's own, brought there once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def write(path: Path, own: Path) -> Path:
     classes = np.asarray(image.dataobj, np.float32)
     places = _places(path.parent, _brain(_REGISTRATION_VOXEL, 1)[..., :2], classes[..., :2], image.affine)
     shape, affine = grid.grid(VOXEL_SIZE)
-    made = composed(_brain(VOXEL_SIZE, SHARPNESS), _sampled(classes[..., 2:], image.affine, places, shape))
+    made = composed(_brain(VOXEL_SIZE, SHARPNESS), _sampled(classes[..., 3:], image.affine, places, shape))
     out = nib.Nifti1Image(made, affine)
     out.header.set_xyzt_units("mm", "sec")
     out.to_filename(path)
@@ -51,13 +51,12 @@ def composed(brain: np.ndarray, around: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     brain : (n_x, n_y, n_z, 3), shares of GM, WM and CSF
-    around : (n_x, n_y, n_z, 4), of CSF, bone, soft tissue and air
+    around : (n_x, n_y, n_z, 3), of bone, soft tissue and air
     """
     rest = np.clip(1 - brain.sum(axis=-1, keepdims=True), 0, 1)
     parts = np.clip(around, 0, 1) + 1e-6
     parts *= rest / parts.sum(axis=-1, keepdims=True)
-    whole = np.concatenate([np.clip(brain, 0, 1), parts[..., 1:]], axis=-1)
-    whole[..., 2] += parts[..., 0]
+    whole = np.concatenate([np.clip(brain, 0, 1), parts], axis=-1)
     whole = whole / whole.sum(axis=-1, keepdims=True) + FLOOR
     return (whole / whole.sum(axis=-1, keepdims=True)).astype(np.float32)
 
