@@ -5,7 +5,7 @@ python benchmarks/preprocessing.py FOLDER [--seeds 201 202 203] [--engines embed
 Makes the phantoms below FOLDER (1.8 x 1.8 x 4 mm, 120 volumes, a T1w of 0.9 mm, head motion scaled so that it reaches 3 mm or
 3 deg), preprocesses each in a process of its own, and prints a table in Markdown. What is already in FOLDER is used again,
 except the preprocessing. FSL is found as the engine finds it; SPM's command is in RESTRESPONSE_SPM_COMMAND (and its folder in
-RESTRESPONSE_SPM_FOLDER, where the command does not know it). `--together` runs the first two seeds one after the other and then at once, and gives the ratio.
+RESTRESPONSE_SPM_FOLDER, where the command does not know it; the priors in RESTRESPONSE_SPM_PRIORS). `--together` runs the first two seeds one after the other and then at once, and gives the ratio.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Make the phantoms, run the engines, print the table."""
     given = _parser().parse_args(arguments)
     if given.child:
-        child(Path(given.folder), given.engines[0], given.voxel_size)
+        child(Path(given.folder), given.engines[0], given.voxel_size, given.unwarp)
         return
     rows: list[dict[str, str]] = []
     folders = {seed: make(Path(given.folder), seed, given) for seed in given.seeds}
     for engine in given.engines:
         for seed, folder in folders.items():
-            measured = run([(folder, engine)], given.voxel_size)[0]
+            measured = run([(folder, engine)], given.voxel_size, given.unwarp)[0]
             rows += rows_of(engine, seed, measured, errors(folder, folder / engine))
     show(rows)
     for peer in given.peer or ():
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(preprocessing_peers.compare(peer, folders[given.seeds[0]], given.engines[0]))
     if given.together:
         two = [(folders[seed], given.engines[0]) for seed in given.seeds[:2]]
-        alone = sum(run([one], given.voxel_size)[0]["wall"] for one in two) / 2
-        both = max(one["wall"] for one in run(two, given.voxel_size))
+        alone = sum(run([one], given.voxel_size, given.unwarp)[0]["wall"] for one in two) / 2
+        both = max(one["wall"] for one in run(two, given.voxel_size, given.unwarp))
         print(
             f"\ntwo scans at once: {both:.0f} s; one alone (mean of the two): {alone:.0f} s; ratio {both / alone:.2f}"
         )
@@ -83,14 +83,14 @@ def make(folder: Path, seed: int, given: argparse.Namespace) -> Path:
     ]
     command += ["--volumes", str(given.volumes), "--repetition-time", str(REPETITION_TIME), "--seed", str(seed)]
     command += ["--bold-voxel-size", *map(str, given.bold_voxel_size), "--t1w-voxel-size", str(given.t1w_voxel_size)]
-    command += ["--motion", f"{factor:.4f}"]
+    command += ["--motion", f"{factor:.4f}"] + ([] if given.field_map == "none" else ["--field-map", given.field_map])
     command += [] if given.distortion is None else ["--distortion", str(given.distortion)]
     path = Path(__file__).resolve().parents[1] / "workflow" / "lib"
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(path)}, stdout=sys.stderr)
     return own
 
 
-def run(works: list[tuple[Path, str]], voxel_size: float) -> list[dict[str, Any]]:
+def run(works: list[tuple[Path, str]], voxel_size: float, unwarp: str) -> list[dict[str, Any]]:
     """Preprocess phantoms at once, each in a process of its own; seconds, memory and steps of each."""
     started = time.perf_counter()
     processes, peaks, walls = [], [0.0] * len(works), [0.0] * len(works)
@@ -104,6 +104,8 @@ def run(works: list[tuple[Path, str]], voxel_size: float) -> list[dict[str, Any]
             engine,
             "--voxel-size",
             str(voxel_size),
+            "--unwarp",
+            unwarp,
         ]
         processes.append(subprocess.Popen(command, stdout=sys.stderr))
     watchers = [
@@ -140,7 +142,7 @@ def _watch(process: subprocess.Popen, peaks: list[float], walls: list[float], in
     walls[index] = time.perf_counter() - started
 
 
-def child(folder: Path, engine: str, voxel_size: float) -> None:
+def child(folder: Path, engine: str, voxel_size: float, unwarp: str) -> None:
     """Anatomical, functional, denoising of one phantom; CPU seconds of this process and its children."""
     from restresponse.anatomical import normalise_anatomical
     from restresponse.files import read_json, write_json
@@ -168,8 +170,8 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
     preprocess_scan(
         stem.with_suffix(".nii.gz"), anatomical, functional, repetition_time=sidecar["RepetitionTime"],
         slice_times=sidecar["SliceTiming"], engine=engine, engine_settings=engine_settings, voxel_size=voxel_size, slice_timing=True, smoothing_fwhm=5,
-        unwarp="auto", phase_encoding_direction=sidecar["PhaseEncodingDirection"],
-        total_readout_time=sidecar.get("TotalReadoutTime"),
+        unwarp=unwarp, phase_encoding_direction=sidecar["PhaseEncodingDirection"],
+        total_readout_time=sidecar.get("TotalReadoutTime"), field_map=_field_map(folder / "bids"),
     )  # fmt: skip
     done("functional")
     denoise_scan(
@@ -187,13 +189,26 @@ def child(folder: Path, engine: str, voxel_size: float) -> None:
     write_json(out / "measured.json", {"cpu": spent, "cpu_all": cpu[-1], "kept_mb": kept / 1e6, "steps": steps})
 
 
+def _field_map(dataset: Path) -> dict[str, Any] | None:
+    """The field map of the phantom's scan, as the scans table has it."""
+    from restresponse.dataset.discovery import Image
+    from restresponse.dataset.fieldmaps import FieldMaps
+    from restresponse.dataset.sidecars import Sidecars
+
+    stem = f"{PARTICIPANT}_task-rest"
+    image = Image(stem, "bold", dataset / PARTICIPANT / "func" / f"{stem}_bold.nii.gz", {"sub": "01", "task": "rest"})
+    sidecars = Sidecars(dataset)
+    return FieldMaps(dataset, sidecars).of(image, sidecars.of(image.path.parent, f"{stem}_bold")[0])[0]
+
+
 def settings_of(engine: str) -> dict[str, Any]:
     """The engine's part of the config's section `engines`."""
     if engine != "spm":
         return {}
     command = os.environ.get("RESTRESPONSE_SPM_COMMAND", "")
     return {
-        "command": command, "use_mcr": "matlab" not in command, "folder": os.environ.get("RESTRESPONSE_SPM_FOLDER")
+        "command": command, "use_mcr": "matlab" not in command, "folder": os.environ.get("RESTRESPONSE_SPM_FOLDER"),
+        "priors": os.environ.get("RESTRESPONSE_SPM_PRIORS", "spm"),
     }  # fmt: skip
 
 
@@ -283,6 +298,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--t1w-voxel-size", type=float, default=0.9, help="mm")
     add("--voxel-size", type=float, default=2.0, help="mm, of the grid in MNI space")
     add("--distortion", type=float, default=None, help="mm, greatest susceptibility distortion; handed to the phantom")
+    add("--field-map", choices=("none", "phasediff", "epi"), default="none", help="what the phantom has in fmap/")
+    add("--unwarp", choices=("auto", "fieldmap", "registration", "none"), default="auto", help="functional.unwarp")
     add("--peer", nargs="*", help="programs to compare a step with: simpleitk (coregistration), ants (normalisation)")
     add("--together", action="store_true", help="also time two scans at once")
     add("--child", action="store_true", help=argparse.SUPPRESS)

@@ -100,6 +100,13 @@ def test_an_image_of_spms_grid_comes_to_the_houses(tmp_path, voxel_size):
     np.testing.assert_allclose(values[~hole], expected[~hole])
 
 
+def test_the_space_that_is_named_is_that_of_the_priors(tmp_path):
+    settings = _program(tmp_path / "spm.sh", "exit 0")
+    own, template = (engine("spm", tmp_path, settings | {"priors": name}).space for name in ("spm", "template"))
+    assert "TPM.nii" in own
+    assert template == engine("embedded", tmp_path).space and "2009a nonlinear symmetric" in template
+
+
 # ---------------------------------------------------------------------------------------------------- failures
 
 

@@ -84,6 +84,17 @@ def test_spm_itself_finds_motion_place_and_tissues_again(tmp_path):
     assert np.linalg.norm(found - planted, axis=1).mean() < 1.5
 
 
+def test_spm_itself_copies_its_tissue_maps(tmp_path):
+    """Where its folder is not named: six classes that sum to 1, of which the template's space gets three."""
+    works = engine("spm", tmp_path, REAL | {"folder": None, "priors": "template"})
+    made = np.asarray(nib.load(works.tissue_priors()).dataobj)
+    own = nib.load(tmp_path / "own_priors.nii")
+    assert own.shape == (121, 145, 121, 6) and made.shape == own.shape
+    np.testing.assert_allclose(made.sum(axis=-1), 1, atol=1e-5)
+    around = nib.as_closest_canonical(own).get_fdata(dtype=np.float32)[..., 4]
+    assert 0.8 < masks.correlation(made[..., 4], around, np.ones(around.shape, bool)) < 0.995  # moved, not far
+
+
 @pytest.mark.parametrize(("axis", "sign"), [(0, -1), (1, 1)])
 def test_spm_itself_removes_the_distortion_of_a_known_field(tmp_path, axis, sign):
     """Signal that lies up to 3 voxels away comes back, whatever the axis and the direction of phase encoding."""

@@ -133,6 +133,20 @@ def test_segment_writes_bias_corrected_image_three_tissues_and_the_forward_defor
     assert [job[f"tissue({index}).warped"] for index in range(1, 7)] == [[0, 0]] * 6
 
 
+@pytest.mark.parametrize("folder", [None, "/opt/spm"])
+def test_segment_takes_other_tissue_maps_in_place_of_spms_own(tmp_path, folder):
+    t1w, maps = _image(tmp_path / "T1w.nii", (6, 6, 4)), _image(tmp_path / "priors.nii", (6, 6, 4, 6))
+    job = _job(spm_batches.segmentation(SETTINGS | {"folder": folder}, t1w, maps).script)
+    assert [job[f"spatial.preproc.tissue({index}).tpm"] for index in range(1, 7)] == [[f"{maps},{index}"] for index in range(1, 7)]  # fmt: skip
+    assert [job[f"spatial.preproc.tissue({index}).ngaus"] for index in range(1, 7)] == [1, 1, 1, 3, 4, 2]
+
+
+def test_spms_own_tissue_maps_are_copied_from_where_spm_has_them(tmp_path):
+    script = spm_batches.tissue_maps(SETTINGS, tmp_path / "own.nii").script
+    assert f"copyfile(fullfile(spm('Dir'), 'tpm', 'TPM.nii'), '{tmp_path}/own.nii');" in script
+    assert r"fprintf('SPM version: %s Release: %s\n', name, version);".replace("\\\\", "\\") in script
+
+
 @pytest.mark.parametrize(("voxel_size", "last"), [(2, [90, 90, 108]), (4, [90, 90, 108]), (5, [90, 94, 108])])
 def test_normalise_writes_on_conns_bounding_box(tmp_path, voxel_size, last):
     """Manual, 5.3: bounding box and voxel size in mm, B-spline of degree 4."""

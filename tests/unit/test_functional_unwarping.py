@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from restresponse.engines import EngineFailure, PhaseEncoding, Realignment, engine, warps
+from restresponse.engines import Distortion, EngineFailure, PhaseEncoding, Realignment, engine, warps
 from restresponse.engines.reading import read_raw
 from restresponse.functional import fieldmaps
 from restresponse.functional.unwarping import files_of, phase_encoding, read_field_map, unwarped
@@ -125,6 +125,24 @@ def test_registration_does_without_a_field_map_and_says_why(with_epis):
     assert [step["step"] for step in steps] == ["unwarping", "functional mask", "coregistration"]
     assert steps[0]["parameters"]["no_field_map"] == "there is no field map for the scan"
     assert "restricted to the phase-encoding axis" in steps[0]["method"]
+
+
+def test_registration_is_taken_before_motion_alone_only_where_it_is_asked_for(with_epis, monkeypatch):
+    """SPM's Realign & Unwarp is what auto has without a field map; registration is more than that."""
+    scan = with_epis
+    still = scan.works._write("still.nii", np.zeros(nib.load(scan.bold).shape[:3], np.float32), scan.affine)
+    of_motion = Distortion(scan.realignment.reference, still, 1)
+
+    def with_motion(bold: Path, realignment: Realignment, axis: int) -> Distortion:
+        assert (bold, realignment, axis) == (scan.bold, scan.realignment, 1)
+        scan.works.add("unwarping", "a program", "1", {}, "Motion was unwarped.")
+        return of_motion
+
+    monkeypatch.setattr(scan.works, "unwarp_with_motion", with_motion)
+    assert scan.unwarped("auto", None)[0] is of_motion
+    assert scan.works.steps[0]["parameters"] == {"no_field_map": "there is no field map for the scan"}
+    distortion = scan.unwarped("registration", None)[0]
+    assert distortion is not of_motion and np.asarray(nib.load(distortion.shift).dataobj).any()
 
 
 def test_a_field_map_that_cannot_be_used_is_passed_over_or_fails_the_scan(with_epis, tmp_path):

@@ -71,7 +71,7 @@ def normalise_anatomical(
         volume = float((np.asarray(extracted.dataobj) > 0).sum() * abs(np.linalg.det(extracted.affine)) / 1e3)
         facts["quality"] = fit_to_template(at_template["T1w"], at_template["GM"], own, volume)
         facts["spaces"] = {
-            "MNI152": "2009a symmetric, nilearn's; voxels of the functional grid",
+            "MNI152": works.space,
             "voxel_size": voxel_size,
         }
 

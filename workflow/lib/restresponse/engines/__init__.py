@@ -111,6 +111,11 @@ class Engine(ABC):
         self.settings = dict(settings or {})
         self.steps: list[dict[str, Any]] = []
 
+    @property
+    def space(self) -> str:
+        """In words, the space to which `normalise` leads."""
+        return "MNI152, ICBM 2009a nonlinear symmetric, as distributed with nilearn"
+
     @abstractmethod
     def brain_extract(self, t1w: Path) -> Path:
         """Brain mask (uint8) on the grid of a T1w image of a head, with or without skull and neck."""
@@ -151,6 +156,13 @@ class Engine(ABC):
         self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
     ) -> Distortion | None:
         """Distortion from a field map: `hertz` is the off-resonance in Hz on the reference's grid. None: this engine cannot."""
+        return None
+
+    def unwarp_with_motion(self, bold: Path, realignment: Realignment, axis: int) -> Distortion | None:
+        """What head motion changes of the distortion along `axis`, without a field map; `auto` prefers it where there is one.
+
+        None: this engine cannot.
+        """
         return None
 
     def unwarp_by_registration(

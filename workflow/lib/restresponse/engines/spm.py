@@ -23,20 +23,24 @@ from restresponse.engines import (
     PhaseEncoding,
     Realignment,
     deformations,
+    greedy,
     programs,
     spm_batches,
+    spm_priors,
     warps,
 )
 from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
-from restresponse.engines.folder import InFolder, failure_of
+from restresponse.engines.distortion import Unwarping
+from restresponse.engines.folder import failure_of
+from restresponse.engines.segmentation import Segmentation
 from restresponse.errors import InputError
 
 _FAR = 25.0  # mm between the centres of two brains, above which the headers are not believed first
 _FROM_ONE = np.array([[1.0, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])  # SPM's first voxel is 1 1 1
 
 
-class Spm(InFolder):
+class Spm(Unwarping, Segmentation):
     """Preprocessing with SPM12 or newer (Friston et al. 2007, Statistical Parametric Mapping, Academic Press).
 
     Raises
@@ -56,9 +60,14 @@ class Spm(InFolder):
                 f"the folder {self.folder} has {' '.join(odd)} in its path, which mean something to MATLAB (an apostrophe ends a text) or to the "
                 "shell that starts it: run the workflow in a folder without them"
             )
+        self._own_space = self.settings.get("priors", "spm") == "spm"
         self._release: str | None = None
         self._segmentation: dict[str, Path] = {}
         self._at_template: dict[tuple[Path, Normalisation], Path] = {}
+
+    @property
+    def space(self) -> str:
+        return "MNI152, that of the tissue probability maps of SPM (TPM.nii)" if self._own_space else super().space
 
     def brain_extract(self, t1w: Path) -> Path:
         inputs = {"bias": spm_batches.BIAS, "warp": spm_batches.WARP}
@@ -67,8 +76,9 @@ class Spm(InFolder):
             "to MNI space together; the brain is where grey matter, white matter and cerebrospinal fluid are together more "
             "likely than not."
         )
+        maps = None if self._own_space else self.tissue_priors()
         with self._done("brain extraction", inputs, method) as facts:
-            self._run(spm_batches.segmentation(self.settings, t1w))
+            self._run(spm_batches.segmentation(self.settings, t1w, maps))
             image = nib.load(t1w)
             parts = {name: self.folder / f"c{index}{t1w.name}" for index, name in enumerate(TISSUES, start=1)}
             self._segmentation = {
@@ -86,9 +96,10 @@ class Spm(InFolder):
         return self._segmentation["T1w"]
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
+        space = "SPM's tissue maps" if self._own_space else "the template, in which its tissue priors were"
         method = (
             "The T1w image was normalised to MNI space by the deformation of SPM's unified segmentation, whose space is that of "
-            "SPM's tissue maps."
+            f"{space}."
         )
         with self._done("normalisation", {"done_with": "brain extraction"}, method) as facts:
             affine, field = deformations.from_spm(self._segmentation["deformation"])
@@ -103,6 +114,9 @@ class Spm(InFolder):
             return Normalisation(self.folder / "head.mat", deformations.write_warp(self.folder / "warp.nii", field))
 
     def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
+        if not self._own_space:  # at the template's places its maps as priors find the fluid of the brain better
+            self._segmentation |= super().segment(t1w, brain_mask, normalisation, iterations)
+            return {name: self._segmentation[name] for name in TISSUES}
         method = "Grey matter, white matter and cerebrospinal fluid were segmented (SPM's unified segmentation)."
         with self._done("segmentation", {"done_with": "brain extraction"}, method) as facts:
             volume = abs(np.linalg.det(nib.load(t1w).affine)) / 1e3
@@ -213,6 +227,14 @@ class Spm(InFolder):
             shift = self._read(hertz) * np.float32(phase.readout * phase.sign)
             return self._unwarped(bold, realignment, phase.axis, shift)
 
+    def unwarp_with_motion(self, bold: Path, realignment: Realignment, axis: int) -> Distortion | None:
+        method = (
+            "Motion and its interaction with susceptibility distortion were removed together by SPM's Realign & Unwarp; without a "
+            "field map the static part of the distortion stays."
+        )
+        with self._done("unwarping", {"axis": axis, "model": "pitch, roll"}, method):
+            return self._unwarped(bold, realignment, axis, None)
+
     def unwarp_by_registration(
         self,
         bold: Path,
@@ -223,12 +245,16 @@ class Spm(InFolder):
         brain_mask: Path,
         coregistration: Path,
     ) -> Distortion | None:
+        images = t1w, brain_mask, coregistration
+        found = super().unwarp_by_registration(bold, realignment, reference_mask, axis, *images)
+        if found is None:
+            return None
         method = (
-            "Motion and its interaction with susceptibility distortion were removed together by SPM's Realign & Unwarp; without a "
-            "field map the static part of the distortion stays."
+            "Motion and the distortion that was found were removed together by SPM's Realign & Unwarp, with it as a voxel "
+            "displacement map and the change of the field with the head's position estimated from the series."
         )
-        with self._done("unwarping", {"axis": axis, "model": "pitch, roll"}, method):
-            return self._unwarped(bold, realignment, axis, None)
+        with self._done("unwarping", {"axis": axis, "model": "registration and pitch, roll"}, method):
+            return self._unwarped(bold, realignment, axis, self._read(found.shift))
 
     def resample(
         self,
@@ -273,6 +299,23 @@ class Spm(InFolder):
         with self._done("smoothing", {"fwhm": fwhm}, method):
             self._run(spm_batches.smoothing(self.settings, series, fwhm))
             return self.folder / f"s{series.name}"
+
+    def tissue_priors(self) -> Path:
+        """The tissue priors in the template's space, made once."""
+        path = self.folder / "priors.nii"
+        if not path.exists():
+            inputs = {"classes": "template", "fwhm": spm_priors.FWHM, "sharpness": spm_priors.SHARPNESS}
+            method = (
+                "The tissue priors of SPM's unified segmentation were those of the MNI152 template (2009a symmetric, as distributed "
+                f"with nilearn), blurred by {spm_priors.FWHM:g} mm, with SPM's own around the brain, brought there by an affine (greedy)."
+            )
+            with self.step("tissue priors", "greedy", greedy.VERSION, inputs, method):
+                own = spm_batches.own_maps(self.settings)
+                if own is None:
+                    own = self.folder / "own_priors.nii"
+                    self._run(spm_batches.tissue_maps(self.settings, own))
+                spm_priors.write(path, own)
+        return path
 
     def _normalised(
         self, images: list[Path], normalisation: Normalisation, voxel_size: float, interpolation: int

@@ -15,7 +15,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nipype.interfaces import spm
-from nipype.interfaces.spm.base import SPMCommand
+from nipype.interfaces.base import File, TraitedSpec
+from nipype.interfaces.spm.base import SPMCommand, SPMCommandInputSpec
 
 from restresponse import grid
 from restresponse.engines import warps
@@ -27,6 +28,7 @@ REALIGN = {"quality": 0.9, "separation": 4.0, "fwhm": 5.0, "register_to_mean": T
 COREGISTER = {"cost_function": "nmi", "separation": [4.0, 2.0], "fwhm": [7.0, 7.0]}  # mm, mm
 INTERPOLATION = 4  # degree of the B-spline that writes series
 _GAUSSIANS = (1, 1, 2, 3, 4, 2)  # of each class of TPM.nii
+_FLUID = 1  # of CSF where other maps are given: a second one takes what is half cortex
 
 _FAILED = re.compile(
     r"(Failed|Skipped)\s+'|MATLAB code threw an exception|modules did not run|SPM not in matlab path|"
@@ -129,6 +131,32 @@ class Segment(_Batch, spm.NewSegment):
         SPMCommand.__init__(self, **inputs)
 
 
+class _MapsInput(SPMCommandInputSpec):
+    copy = File(mandatory=True, desc="where they go")
+
+
+class _Maps(TraitedSpec):
+    copy = File(exists=True)
+
+
+class TissueMaps(_Batch):
+    """A copy of the tissue maps of the SPM that the command runs, wherever it has them."""
+
+    input_spec = _MapsInput
+    output_spec = _Maps
+
+    @property
+    def script(self) -> str:
+        return (
+            "[name, version] = spm('ver');\n"
+            "fprintf('SPM version: %s Release: %s\\n', name, version);\n"
+            f"copyfile(fullfile(spm('Dir'), 'tpm', 'TPM.nii'), '{self.inputs.copy}');\n"
+        )
+
+    def _list_outputs(self) -> dict[str, str]:
+        return {"copy": self.inputs.copy}
+
+
 class Normalise(_Batch, spm.Normalize12):
     """Spatial > Normalise."""
 
@@ -137,14 +165,26 @@ class Smooth(_Batch, spm.Smooth):
     """Spatial > Smooth."""
 
 
-def segmentation(settings: Mapping[str, Any], t1w: Path) -> Segment:
-    """Segment with SPM12's own settings; the tissue maps are those of SPM's folder, found by SPM itself if it is not given."""
+def own_maps(settings: Mapping[str, Any]) -> Path | None:
+    """SPM's tissue maps in its folder; None where the folder is not given."""
+    return Path(settings["folder"]) / "tpm" / "TPM.nii" if settings.get("folder") else None
+
+
+def tissue_maps(settings: Mapping[str, Any], copy: Path) -> TissueMaps:
+    """Copy SPM's tissue maps, whose place SPM itself knows."""
+    return TissueMaps(copy=str(copy), **_program(settings))
+
+
+def segmentation(settings: Mapping[str, Any], t1w: Path, maps: Path | None = None) -> Segment:
+    """Segment with SPM12's own settings; without `maps`, six classes as in TPM.nii, the priors are SPM's own."""
     inputs: dict[str, Any] = {}
-    if settings.get("folder"):
-        maps = str(Path(settings["folder"]) / "tpm" / "TPM.nii")
+    gaussians = list(_GAUSSIANS)
+    gaussians[2] = _FLUID if maps else gaussians[2]
+    maps = maps or own_maps(settings)
+    if maps:
         inputs["tissues"] = [
-            ((maps, index), gaussians, (index <= 3, False), (False, False))  # grey, white and CSF are written
-            for index, gaussians in enumerate(_GAUSSIANS, start=1)
+            ((str(maps), index), count, (index <= 3, False), (False, False))  # grey, white and CSF are written
+            for index, count in enumerate(gaussians, start=1)
         ]
     return Segment(
         channel_files=[str(t1w)],

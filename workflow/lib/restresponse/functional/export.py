@@ -67,7 +67,6 @@ def export_derivatives(
         grid = {
             "res": f"{voxel_size:g}".replace(".", "p"),
             "Resolution": f"{voxel_size:g} mm isotropic, bounding box -90 -126 -72 to 90 90 108 mm",
-            "SpatialReference": "MNI152, ICBM 2009a nonlinear symmetric, as distributed with nilearn",
         }
         for row in {row["anat"]: row for row in rows if row["anat"] != MISSING}.values():
             _export_anatomical(building, results, row, sources, grid)
@@ -148,7 +147,7 @@ def _export_anatomical(
         return
     raw, own = sources.uri(row["t1w"]), _uri(dataset, folder, f"{anat}_desc-preproc_T1w.nii.gz")
     native = {"SpatialReference": own[0]}
-    standard = {"Resolution": grid["Resolution"], "SpatialReference": grid["SpatialReference"]}
+    standard = {"Resolution": grid["Resolution"], "SpatialReference": record["spaces"]["MNI152"]}
     facts = {"SkullStripped": False, "ProcessingSteps": _steps(record)}
     mask = {"Description": "Brain of the T1w image.", "Sources": raw, "Type": "Brain"}
     _add(made / f"{anat}_desc-brain_mask.nii.gz", folder, f"{anat}_desc-brain_mask", mask | native)
@@ -174,10 +173,13 @@ def _export_scan(
     if record["status"] != "done":
         return
     own = row["space"] == MISSING
+    anat = row["anat"]
     name = f"{scan}_space-{TEMPLATE_SPACE if own else row['space']}_res-{grid['res']}"
     space = {
         "Resolution": grid["Resolution"],
-        "SpatialReference": grid["SpatialReference"] if own else row["space"],
+        "SpatialReference": read_json(results / f"anatomical/{anat}/{anat}.json")["spaces"]["MNI152"]
+        if own
+        else row["space"],
     }
     steps = _steps(record)
     series = {"TaskName": row["task"], "RepetitionTime": float(row["repetition_time"]), "SkullStripped": True}

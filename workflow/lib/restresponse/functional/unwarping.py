@@ -86,7 +86,11 @@ def unwarped(
     first = works.steps[start:]
     del works.steps[start:]  # superseded where a distortion is found: the corrected reference is registered anew
     if wish in ("auto", "registration") and phase is not None:
-        distortion = works.unwarp_by_registration(bold, realignment, mask, phase.axis, t1w, brain_mask, coregistration)
+        distortion = works.unwarp_with_motion(bold, realignment, phase.axis) if wish == "auto" else None
+        if distortion is None:
+            distortion = works.unwarp_by_registration(
+                bold, realignment, mask, phase.axis, t1w, brain_mask, coregistration
+            )
         if distortion is not None:
             _say(works, start, why)
             return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
