@@ -86,7 +86,7 @@ def test_fsl_finds_motion_and_coregistration(chain):
     offset = difference.mean(axis=0)
     root = np.sqrt(((difference - offset) ** 2).mean(axis=0))
     print(f"fsl: motion error {root[:3]} mm, {np.rad2deg(root[3:])} deg")
-    assert (root[:3] < 0.1).all() and (np.rad2deg(root[3:]) < 0.1).all()
+    assert (root[:3] < 0.05).all() and (np.rad2deg(root[3:]) < 0.05).all()
 
     points = warps.world_of(np.argwhere(grid.brain_mask(12)).astype(float), grid.grid(12)[1])
     in_t1w = truth.mni_to_t1w(points.T).T
