@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import nibabel
 
 LEAST_OVERLAP = 0.5  # Dice with the template's brain below which the registration has failed
-LEAST_CORRELATION = 0.3  # with the template: real and made heads had 0.76 and more, a neck taken for brain 0.10
+LEAST_CORRELATION = 0.3  # with the template: heads of every engine had 0.64 and more, a neck taken for brain 0.10
 
 
 def normalise_anatomical(

@@ -21,6 +21,7 @@ from restresponse.errors import InputError
 
 SHIPPED = ("embedded", "spm", "fsl")
 TISSUES = ("GM", "WM", "CSF")
+FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
 
 class EngineFailure(RuntimeError):

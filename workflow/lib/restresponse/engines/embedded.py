@@ -15,6 +15,7 @@ import numpy as np
 
 from restresponse import __version__, grid
 from restresponse.engines import (
+    FULL_WIDTH,
     Distortion,
     EngineFailure,
     Normalisation,
@@ -34,7 +35,6 @@ REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
 _COARSE = 3.0  # mm; a T1w image of such voxels is registered at 4 mm, for the last level would follow its noise
 _MARGIN = 5  # voxels kept around the template's brain in registration
 _LEAST_LIKENESS = 0.4  # correlation inside the brain after the affine: heads had 0.63 to 0.73, an EPI 0.28, noise 0.17
-_FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
 
 class Embedded(distorting.Unwarping, Segmentation):
@@ -259,7 +259,7 @@ class Embedded(distorting.Unwarping, Segmentation):
         method = f"The images were smoothed with a Gaussian kernel of {fwhm:g} mm full width at half maximum (niimath)."
         with self.step("smoothing", "niimath", niimath.VERSION, {"fwhm": fwhm}, method):
             return self._run(
-                niimath.Smoothing(in_file=self._name(series), sigma=fwhm / _FULL_WIDTH, out_file="smooth.nii")
+                niimath.Smoothing(in_file=self._name(series), sigma=fwhm / FULL_WIDTH, out_file="smooth.nii")
             )
 
     @cached_property

@@ -18,6 +18,7 @@ import numpy as np
 
 from restresponse import grid
 from restresponse.engines import (
+    FULL_WIDTH,
     Distortion,
     EngineFailure,
     Normalisation,
@@ -40,7 +41,6 @@ _LAST_SEARCH = 4  # stages of MCFLIRT
 _MOTION_WIDTH = 5.0  # mm, full width at half maximum of the kernel under which motion is looked for
 _LEAST_OVERLAP = 0.5  # Dice of the two brains below which coregistration has failed
 _LOST = 0.05  # of that Dice: a boundary-based registration that loses more has left the brain
-_FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 # FSL's own configuration T1_2_MNI152_2mm, with 4.5 mm made 5 (nipype's interface wants whole numbers)
 _FNIRT = {
     "subsampling_scheme": [4, 4, 2, 2, 1, 1],
@@ -324,7 +324,7 @@ class Fsl(Unwarping, Segmentation):
 
     def _smoothed(self, image: str, name: str, fwhm: float) -> Path:
         names = {"in_file": image, "out_file": name, "output_datatype": "float"}
-        return self._run(programs.Smooth, name, sigma=fwhm / _FULL_WIDTH, **names)
+        return self._run(programs.Smooth, name, sigma=fwhm / FULL_WIDTH, **names)
 
     def _field(
         self, name: str, voxel_size: float, normalisation: Normalisation, source: np.ndarray, onward: np.ndarray

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from restresponse import grid
-from restresponse.engines import greedy, tissues, warps
+from restresponse.engines import FULL_WIDTH, greedy, tissues, warps
 from restresponse.errors import InputError
 
 VOXEL_SIZE = 1.5  # mm, as SPM's own have
@@ -21,7 +21,6 @@ SHARPNESS = 2.5  # power of the template's maps, blurred by the average over peo
 FLOOR = 1e-3  # of each class, so that a misplaced map cannot forbid it
 _REGISTRATION_VOXEL = 2.0  # mm
 _CONTRAST = (0.6, 1.0)  # of GM and WM in the images that are registered: the fluid around the brain is in SPM's alone
-_FULL_WIDTH = 2.354820045  # full width at half maximum of a Gaussian of unit SD
 
 
 def write(path: Path, own: Path) -> Path:
@@ -68,7 +67,7 @@ def _brain(voxel_size: float, sharpness: float) -> np.ndarray:
     maps, affine = grid.template_maps(("GM", "WM", "brain"))
     shares = np.stack(list(tissues.template_priors(*maps).values())) ** sharpness
     shares *= maps[2] / np.maximum(shares.sum(axis=0), 1e-6)
-    sigma = FWHM / _FULL_WIDTH / np.abs(np.diag(affine)[:3])
+    sigma = FWHM / FULL_WIDTH / np.abs(np.diag(affine)[:3])
     blurred = (ndimage.gaussian_filter(share, sigma) for share in shares)
     return np.stack([grid.resample(share, affine, *grid.grid(voxel_size)) for share in blurred], axis=-1)
 

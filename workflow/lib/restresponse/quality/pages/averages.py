@@ -29,11 +29,12 @@ _LEAST_LOST = 0.005  # share of scans without signal from which a voxel is colou
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn average: its words, what to look for, a JPEG as a data URI."""
+    """A drawn average: its words, what to look for, a JPEG as a data URI, of how many scans it is."""
 
     words: str
     tells: str
     image: str
+    count: int
 
 
 def maps_of_scan(
@@ -140,7 +141,7 @@ def draw_averages(averages: Mapping[str, tuple[np.ndarray, int]], affine: np.nda
         return _jpeg(figure)
 
     order = [name for name in ("T1w", "EPI", "tSNR", "lost") if name in averages]
-    return [Picture(*_words(name, averages[name], inside), drawn(name)) for name in order]
+    return [Picture(*_words(name, averages[name], inside), drawn(name), averages[name][1]) for name in order]
 
 
 def _words(name: str, average: tuple[np.ndarray, int], inside: np.ndarray) -> tuple[str, str]:

@@ -83,10 +83,10 @@ def write_cohort_pages(
     table = read_table(inclusion, text_columns=("scan", "participant_id", "reason"))
     people = set(table["participant_id"])
     index_names = Identifiers(report["identifiers"], people, folders)
-    averages = read_averages(batches)
-    drawn = draw_averages(averages, read_mask(group_mask)[1])
-    # an average of a few would be a picture of persons, on the page that names none
-    pictures = {True: drawn, False: drawn if averages.get("lost", (None, 0))[1] >= _FEWEST else []}
+    drawn = draw_averages(read_averages(batches), read_mask(group_mask)[1])
+    used = table.loc[table["included"].astype(str).str.lower() == "true", "participant_id"].nunique()
+    # an average of a few people, however often each was scanned, would be a picture of persons, on the page that names none
+    pictures = {True: drawn, False: [one for one in drawn if min(used, one.count) >= _FEWEST]}
     for page, identifiers in ((index, index_names), (scans, Identifiers(True, people))):
         numbers = {} if index_names.shown or not identifiers.shown else index_names.names(_displacements(table, found))
         content = _content(found, pages, table, limits_of(settings, minimum_dof), identifiers, numbers)
