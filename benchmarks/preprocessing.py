@@ -208,7 +208,7 @@ def settings_of(engine: str) -> dict[str, Any]:
     command = os.environ.get("RESTRESPONSE_SPM_COMMAND", "")
     return {
         "command": command, "use_mcr": "matlab" not in command, "folder": os.environ.get("RESTRESPONSE_SPM_FOLDER"),
-        "priors": os.environ.get("RESTRESPONSE_SPM_PRIORS", "spm"),
+        "priors": os.environ.get("RESTRESPONSE_SPM_PRIORS", "template"),
     }  # fmt: skip
 
 

@@ -134,7 +134,7 @@ echo 'Failed: Segment'
 
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_batch_that_fails_half_way_is_recorded_in_spms_words_and_leaves_nothing_whole(tmp_path, status):
-    settings = _program(tmp_path / "spm.sh", f"{HALF_WAY}exit {status}")
+    settings = _program(tmp_path / "spm.sh", f"{HALF_WAY}exit {status}") | {"priors": "spm"}
     t1w = _image(tmp_path / "T1w.nii.gz", (12, 12, 12))
     outputs = anatomical_outputs(tmp_path / "out")
     normalise_anatomical(t1w, outputs, **ANATOMICAL | {"engine": "spm"}, engine_settings=settings)

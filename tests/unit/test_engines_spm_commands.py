@@ -139,6 +139,7 @@ def test_segment_takes_other_tissue_maps_in_place_of_spms_own(tmp_path, folder):
     job = _job(spm_batches.segmentation(SETTINGS | {"folder": folder}, t1w, maps).script)
     assert [job[f"spatial.preproc.tissue({index}).tpm"] for index in range(1, 7)] == [[f"{maps},{index}"] for index in range(1, 7)]  # fmt: skip
     assert [job[f"spatial.preproc.tissue({index}).ngaus"] for index in range(1, 7)] == [1, 1, 1, 3, 4, 2]
+    assert job["spatial.preproc.warp.reg"] == [0, 0, 0.1, 0.01, 0.04] and job["spatial.preproc.warp.samp"] == 3
 
 
 def test_spms_own_tissue_maps_are_copied_from_where_spm_has_them(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -125,6 +126,17 @@ def test_registration_does_without_a_field_map_and_says_why(with_epis):
     assert [step["step"] for step in steps] == ["unwarping", "functional mask", "coregistration"]
     assert steps[0]["parameters"]["no_field_map"] == "there is no field map for the scan"
     assert "restricted to the phase-encoding axis" in steps[0]["method"]
+
+
+def test_time_for_what_did_not_stay_is_the_steps_that_needed_it(tmp_path):
+    works = engine("embedded", tmp_path)
+    with works.step("coregistration", "a program", "1", {}, "Registered."):
+        time.sleep(0.02)
+    superseded = [works.steps.pop()]
+    with works.step("unwarping", "a program", "1", {}, "Unwarped."):
+        pass
+    works.charge(0, superseded)
+    assert works.steps[0]["seconds"] >= 0.02 and len(works.steps) == 1
 
 
 def test_registration_is_taken_before_motion_alone_only_where_it_is_asked_for(with_epis, monkeypatch):

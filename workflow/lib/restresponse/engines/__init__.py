@@ -219,6 +219,11 @@ class Engine(ABC):
             }
         )
 
+    def charge(self, index: int, superseded: list[dict[str, Any]]) -> None:
+        """Add what steps took, whose results did not stay, to the time of the step that needed them."""
+        for measure in ("seconds", "cpu_seconds"):
+            self.steps[index][measure] = round(sum(step[measure] for step in (self.steps[index], *superseded)), 2)
+
     @contextmanager
     def step(
         self, step: str, tool: str, version: str | None, parameters: dict[str, Any], method: str

@@ -12,6 +12,7 @@ from restresponse.engines import TISSUES, Normalisation, masks, tissues, warps
 from restresponse.engines.folder import InFolder
 
 _RIM = 3.0  # mm beyond the brain mask in which the template's brain is believed
+_EDGE = 0.02  # of the template's brain
 
 
 class Segmentation(InFolder):
@@ -37,11 +38,14 @@ class Segmentation(InFolder):
             maps, affine = grid.template_maps(("GM", "WM", "brain"))
             places = warps.world_of(points, np.linalg.inv(affine).astype(np.float32)).T
             gm, wm, brain = (ndimage.map_coordinates(one, places, order=1) for one in maps)
-            # the first mask has lost some of the fluid around the brain; the registered template gives it back
-            kept = mask[window][near] | (brain > 0.5)
-            near[near], gm, wm, brain = kept, gm[kept], wm[kept], brain[kept]
+            # a brain has few voxels of fluid alone: those at its edge tell fluid's intensity, too
+            looked = mask[window][near] | (brain > _EDGE)
+            near[near], gm, wm, brain = looked, gm[looked], wm[looked], brain[looked]
             priors = tissues.template_priors(gm, wm, brain)
             shares = tissues.segment(self._read(t1w)[window][near], priors, iterations)
+            # the first mask has lost some of the fluid around the brain; the registered template gives it back
+            kept = mask[window][near] | (brain > 0.5)
+            shares = {name: share * kept for name, share in shares.items()}
             shares["CSF"] *= brain  # fluid beyond the template's brain is none of the brain's
             paths = {}
             for name in TISSUES:

@@ -60,7 +60,7 @@ class Spm(Unwarping, Segmentation):
                 f"the folder {self.folder} has {' '.join(odd)} in its path, which mean something to MATLAB (an apostrophe ends a text) or to the "
                 "shell that starts it: run the workflow in a folder without them"
             )
-        self._own_space = self.settings.get("priors", "spm") == "spm"
+        self._own_space = self.settings.get("priors", "template") == "spm"
         self._release: str | None = None
         self._segmentation: dict[str, Path] = {}
         self._at_template: dict[tuple[Path, Normalisation], Path] = {}
@@ -70,7 +70,7 @@ class Spm(Unwarping, Segmentation):
         return "MNI152, that of the tissue probability maps of SPM (TPM.nii)" if self._own_space else super().space
 
     def brain_extract(self, t1w: Path) -> Path:
-        inputs = {"bias": spm_batches.BIAS, "warp": spm_batches.WARP}
+        inputs = {"bias": spm_batches.BIAS, "warp": spm_batches.warp(own=self._own_space)}
         method = (
             "The T1w image was segmented by SPM's unified segmentation, which estimates bias field, tissues and the deformation "
             "to MNI space together; the brain is where grey matter, white matter and cerebrospinal fluid are together more "
@@ -245,8 +245,18 @@ class Spm(Unwarping, Segmentation):
         brain_mask: Path,
         coregistration: Path,
     ) -> Distortion | None:
+        start = len(self.steps)
         images = t1w, brain_mask, coregistration
         found = super().unwarp_by_registration(bold, realignment, reference_mask, axis, *images)
+        if found is None:
+            return None
+        # the registration of the distorted reference is in the field; a second look costs little beside Realign & Unwarp
+        again = self.coregister(found.reference, self.functional_mask(found.reference), t1w, brain_mask)
+        superseded = self.steps[start:]
+        del self.steps[start:]
+        found = super().unwarp_by_registration(bold, realignment, reference_mask, axis, t1w, brain_mask, again)
+        self.charge(start, superseded)
+        self.steps[start]["parameters"]["passes"] = 2
         if found is None:
             return None
         method = (
@@ -304,10 +314,10 @@ class Spm(Unwarping, Segmentation):
         """The tissue priors in the template's space, made once."""
         path = self.folder / "priors.nii"
         if not path.exists():
-            inputs = {"classes": "template", "fwhm": spm_priors.FWHM, "sharpness": spm_priors.SHARPNESS}
+            inputs = {"classes": "template", "sharpness": spm_priors.SHARPNESS}
             method = (
                 "The tissue priors of SPM's unified segmentation were those of the MNI152 template (2009a symmetric, as distributed "
-                f"with nilearn), blurred by {spm_priors.FWHM:g} mm, with SPM's own around the brain, brought there by an affine (greedy)."
+                "with nilearn), with SPM's own around the brain, brought there by an affine (greedy)."
             )
             with self.step("tissue priors", "greedy", greedy.VERSION, inputs, method):
                 own = spm_batches.own_maps(self.settings)

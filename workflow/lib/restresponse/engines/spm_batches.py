@@ -23,12 +23,13 @@ from restresponse.engines import warps
 
 # SPM12's own settings (spm_defaults.m and the batch's defaults), written out so that a batch says what was done
 BIAS = {"regularisation": 0.001, "fwhm": 60.0}  # light; mm
-WARP = {"affine_regularisation": "mni", "regularisation": [0.0, 0.001, 0.5, 0.05, 0.2], "sampling_distance": 3.0}  # mm
+_WARP = {"affine_regularisation": "mni", "regularisation": [0.0, 0.001, 0.5, 0.05, 0.2], "sampling_distance": 3.0}  # mm
 REALIGN = {"quality": 0.9, "separation": 4.0, "fwhm": 5.0, "register_to_mean": True, "interp": 2, "wrap": [0, 0, 0]}
 COREGISTER = {"cost_function": "nmi", "separation": [4.0, 2.0], "fwhm": [7.0, 7.0]}  # mm, mm
 INTERPOLATION = 4  # degree of the B-spline that writes series
 _GAUSSIANS = (1, 1, 2, 3, 4, 2)  # of each class of TPM.nii
 _FLUID = 1  # of CSF where other maps are given: a second one takes what is half cortex
+_LOOSE = [0.0, 0.0, 0.1, 0.01, 0.04]  # regularisation of the warp to other maps: SPM25's default, a fifth of SPM12's
 
 _FAILED = re.compile(
     r"(Failed|Skipped)\s+'|MATLAB code threw an exception|modules did not run|SPM not in matlab path|"
@@ -175,9 +176,15 @@ def tissue_maps(settings: Mapping[str, Any], copy: Path) -> TissueMaps:
     return TissueMaps(copy=str(copy), **_program(settings))
 
 
+def warp(own: bool) -> dict[str, Any]:
+    """Settings of the segmentation's deformation, to SPM's own maps or to others."""
+    return dict(_WARP) if own else _WARP | {"regularisation": _LOOSE}
+
+
 def segmentation(settings: Mapping[str, Any], t1w: Path, maps: Path | None = None) -> Segment:
-    """Segment with SPM12's own settings; without `maps`, six classes as in TPM.nii, the priors are SPM's own."""
+    """Segment, with SPM12's own settings where the priors are SPM's own: without `maps`, six classes as in TPM.nii."""
     inputs: dict[str, Any] = {}
+    deformation = warp(own=maps is None)
     gaussians = list(_GAUSSIANS)
     gaussians[2] = _FLUID if maps else gaussians[2]
     maps = maps or own_maps(settings)
@@ -189,9 +196,9 @@ def segmentation(settings: Mapping[str, Any], t1w: Path, maps: Path | None = Non
     return Segment(
         channel_files=[str(t1w)],
         channel_info=(BIAS["regularisation"], BIAS["fwhm"], (False, True)),
-        affine_regularization=WARP["affine_regularisation"],
-        warping_regularization=WARP["regularisation"],
-        sampling_distance=WARP["sampling_distance"],
+        affine_regularization=deformation["affine_regularisation"],
+        warping_regularization=deformation["regularisation"],
+        sampling_distance=deformation["sampling_distance"],
         write_deformation_fields=[False, True],
         **inputs,
         **_program(settings),

@@ -12,19 +12,18 @@ import nibabel as nib
 import numpy as np
 
 from restresponse import grid
-from restresponse.engines import FULL_WIDTH, greedy, tissues, warps
+from restresponse.engines import greedy, tissues, warps
 from restresponse.errors import InputError
 
-VOXEL_SIZE = 1.5  # mm, as SPM's own have
-FWHM = 2.0  # mm, by which the template's tissues are blurred
-SHARPNESS = 2.5  # power of the template's maps, blurred by the average over people: else fluid takes the cortex
+VOXEL_SIZE = 1.0  # mm, as the template has
+SHARPNESS = 2.5  # power of the template's maps, which the average over people blurs: else fluid takes the cortex
 FLOOR = 1e-3  # of each class, so that a misplaced map cannot forbid it
 _REGISTRATION_VOXEL = 2.0  # mm
 _CONTRAST = (0.6, 1.0)  # of GM and WM in the images that are registered: the fluid around the brain is in SPM's alone
 
 
 def write(path: Path, own: Path) -> Path:
-    """Write the six classes of `own`, SPM's TPM.nii, in the template's space: (121, 145, 121, 6) float32 that sum to 1.
+    """Write the six classes of `own`, SPM's TPM.nii, in the template's space: (181, 217, 181, 6) float32 that sum to 1.
 
     The registration leaves its files in the folder of `path`, which must be a job's own.
     """
@@ -61,15 +60,11 @@ def composed(brain: np.ndarray, around: np.ndarray) -> np.ndarray:
 
 
 def _brain(voxel_size: float, sharpness: float) -> np.ndarray:
-    """The template's GM, WM and CSF on the grid, sharpened, then blurred."""
-    from scipy import ndimage
-
+    """The template's GM, WM and CSF on the grid, sharpened."""
     maps, affine = grid.template_maps(("GM", "WM", "brain"))
     shares = np.stack(list(tissues.template_priors(*maps).values())) ** sharpness
     shares *= maps[2] / np.maximum(shares.sum(axis=0), 1e-6)
-    sigma = FWHM / FULL_WIDTH / np.abs(np.diag(affine)[:3])
-    blurred = (ndimage.gaussian_filter(share, sigma) for share in shares)
-    return np.stack([grid.resample(share, affine, *grid.grid(voxel_size)) for share in blurred], axis=-1)
+    return np.stack([grid.resample(share, affine, *grid.grid(voxel_size)) for share in shares], axis=-1)
 
 
 def _places(folder: Path, brain: np.ndarray, own: np.ndarray, own_affine: np.ndarray) -> np.ndarray:

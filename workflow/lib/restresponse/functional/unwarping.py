@@ -82,16 +82,18 @@ def unwarped(
             f"functional.unwarp is fieldmap, but {'; '.join(why)}: correct that, or set functional.unwarp to auto"
         )
     start = len(works.steps)
+    if wish == "auto" and phase is not None:
+        distortion = works.unwarp_with_motion(bold, realignment, phase.axis)
+        if distortion is not None:
+            _say(works, start, why)
+            return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
     mask, coregistration = _registered(works, realignment.reference, t1w, brain_mask)
     first = works.steps[start:]
     del works.steps[start:]  # superseded where a distortion is found: the corrected reference is registered anew
     if wish in ("auto", "registration") and phase is not None:
-        distortion = works.unwarp_with_motion(bold, realignment, phase.axis) if wish == "auto" else None
-        if distortion is None:
-            distortion = works.unwarp_by_registration(
-                bold, realignment, mask, phase.axis, t1w, brain_mask, coregistration
-            )
+        distortion = works.unwarp_by_registration(bold, realignment, mask, phase.axis, t1w, brain_mask, coregistration)
         if distortion is not None:
+            works.charge(start, first)
             _say(works, start, why)
             return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
         if len(works.steps) > start:  # the engine said why
