@@ -221,6 +221,33 @@ def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
         coregister(good, good)
 
 
+def test_a_field_maps_magnitude_is_registered_by_intensity_alone_and_leaves_the_t1w_its_own_boundary(tmp_path, home):
+    """White matter of a T1w is no boundary of a magnitude, nor the other way round."""
+    t1w, brain = _anatomical(tmp_path)
+    write_image(brain, np.ones(SHAPE, np.uint8), np.eye(4) * [8, 8, 8, 1])
+    for name in ("reference", "reference_mask", "magnitude"):
+        write_image(tmp_path / f"{name}.nii", np.ones(SHAPE, np.float32), np.eye(4) * [8, 8, 8, 1])
+    works = Recorded(tmp_path)
+    works.answers = {
+        name: lambda path: np.savetxt(path, np.eye(4)) for name in ("reference_start.flirt", "reference_bbr.flirt")
+    }
+    images = tmp_path / "reference.nii", tmp_path / "reference_mask.nii"
+    np.testing.assert_allclose(
+        np.loadtxt(works.align(*images, tmp_path / "magnitude.nii", brain)), np.eye(4), atol=1e-8
+    )
+    assert works.commands == [
+        "flirt -in moving.nii -ref aligned_to.nii -out start.nii -omat reference_start.flirt -dof 6"
+    ]
+    works.coregister(*images, t1w, brain)
+    assert works.commands[1] == "fast -t 1 -N --nopve -n 3 -o fixed -g -S 1 fixed.nii"
+    assert "-wmseg fixed_seg_2.nii" in works.commands[3] and "-ref T1w.nii" in works.commands[3]
+    far = np.eye(4)
+    far[0, 3] = 300
+    works.answers["reference_start.flirt"] = lambda path: np.savetxt(path, far)
+    with pytest.raises(EngineFailure, match=r"overlaps the field map's by a Dice of 0\.00"):
+        works.align(*images, tmp_path / "magnitude.nii", brain)
+
+
 @pytest.mark.parametrize(
     ("axis", "sign", "right", "named"), [(1, 1, True, "y"), (1, -1, True, "y-"), (0, 1, True, "x-")]
 )

@@ -104,6 +104,8 @@ def test_the_space_that_is_named_is_that_of_the_priors(tmp_path):
     settings = _program(tmp_path / "spm.sh", "exit 0")
     own, template = (engine("spm", tmp_path, settings | {"priors": name}).space for name in ("spm", "template"))
     assert "TPM.nii" in own
+    labels = [engine("spm", tmp_path, settings | {"priors": name}).space_label for name in ("spm", "template")]
+    assert labels == ["IXI549Space", "MNI152NLin2009aSym"]
     assert template == engine("embedded", tmp_path).space and "2009a nonlinear symmetric" in template
 
 

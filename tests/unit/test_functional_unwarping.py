@@ -115,6 +115,31 @@ def test_reversed_epis_do_too(with_epis):
     assert scan.error(coregistration, distortion.shift) < 0.5
 
 
+def test_reversed_epis_stored_along_other_axes_make_the_same_field(with_epis, tmp_path):
+    """PhaseEncodingDirection speaks of each file's own voxel axes; theirs may be turned against the scan's."""
+    scan, plain = with_epis, with_epis.reversed_epis()
+    found = []
+    turned = plain | {"files": dict(plain["files"]), "directions": {"epi1": "i", "epi2": "j-"}}
+    for name, order, to in (("epi1", [[1, 1], [0, -1], [2, 1]], "i"), ("epi2", [[0, -1], [1, -1], [2, 1]], "j")):
+        image = nib.load(plain["files"][name]).as_reoriented(np.array(order))
+        assert nib.aff2axcodes(image.affine) == (("P", "R", "S") if to == "i" else ("L", "P", "S"))
+        turned["files"][name] = str(tmp_path / f"{name}.nii")
+        image.to_filename(turned["files"][name])
+    for field_map in (
+        plain,
+        turned,
+        plain | {"files": {"epi2": turned["files"]["epi2"]}, "directions": {"epi2": "j-"}},
+    ):
+        path = fieldmaps.prepare_field(scan.works, scan.realignment.reference, PHASE, field_map)
+        found.append(np.asarray(nib.load(path).dataobj).copy())
+    inside = np.abs(found[0]) > 20  # Hz
+    np.testing.assert_allclose(found[1], found[0], atol=0.05)
+    assert np.corrcoef(found[2][inside], found[0][inside])[0, 1] > 0.8  # one EPI, against the scan itself
+    wrong = plain | {"files": {"epi2": turned["files"]["epi2"]}, "directions": {"epi2": "j"}}
+    with pytest.raises(EngineFailure, match="read out against the scan; found j on their images' axes"):
+        fieldmaps.prepare_field(scan.works, scan.realignment.reference, PHASE, wrong)
+
+
 def test_registration_does_without_a_field_map_and_says_why(with_epis):
     scan = with_epis
     _, _, plain = scan.unwarped("none", None)

@@ -72,6 +72,7 @@ def normalise_anatomical(
         facts["quality"] = fit_to_template(at_template["T1w"], at_template["GM"], own, volume)
         facts["spaces"] = {
             "MNI152": works.space,
+            "label": works.space_label,
             "voxel_size": voxel_size,
         }
 

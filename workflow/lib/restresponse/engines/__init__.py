@@ -106,6 +106,7 @@ class Engine(ABC):
     """
 
     name: str
+    space_label = "MNI152NLin2009aSym"  # BIDS' name of the space to which `normalise` leads
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         self.folder = Path(folder)
@@ -152,6 +153,10 @@ class Engine(ABC):
     @abstractmethod
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         """Rigid transform, text file (4, 4): mm in the T1w's world to mm in the EPI's world, both RAS."""
+
+    def align(self, reference: Path, reference_mask: Path, image: Path, brain_mask: Path) -> Path:
+        """As `coregister`, to an image of any contrast that was scanned with the EPI, such as a field map's magnitude."""
+        return self.coregister(reference, reference_mask, image, brain_mask)
 
     def unwarp_by_field(
         self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding

@@ -20,7 +20,15 @@ _FINE = 1.5  # mm, of the points whose mean is a voxel of the EPI
 
 
 class Unwarping(InFolder):
-    """The steps of an engine that correct distortion with this module."""
+    """The steps of an engine that correct distortion with this module.
+
+    Attributes
+    ----------
+    passes : times that the field is looked for. The registration of the distorted reference is in the field; a second pass,
+        after the reference without it was registered anew, costs little beside what SPM takes.
+    """
+
+    passes = 1
 
     def unwarp_by_field(
         self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
@@ -46,6 +54,24 @@ class Unwarping(InFolder):
         brain_mask: Path,
         coregistration: Path,
     ) -> Distortion | None:
+        start = len(self.steps)
+        distortion = self._look(realignment, axis, t1w, brain_mask, coregistration)
+        for _ in range(1, self.passes):
+            if distortion is None:
+                break
+            mask = self.functional_mask(distortion.reference)
+            coregistration = self.coregister(distortion.reference, mask, t1w, brain_mask)
+            superseded = self.steps[start:]
+            del self.steps[start:]
+            distortion = self._look(realignment, axis, t1w, brain_mask, coregistration)
+            self.charge(start, superseded)
+            self.steps[start]["parameters"]["passes"] = self.passes
+        return distortion
+
+    def _look(
+        self, realignment: Realignment, axis: int, t1w: Path, brain_mask: Path, coregistration: Path
+    ) -> Distortion | None:
+        """The distortion by registration to the T1w, or None where it is not beyond chance."""
         method = (
             "Susceptibility distortion was estimated by registration of the EPI reference to the T1w image, restricted to the "
             "phase-encoding axis (cubic B-splines, Gauss-Newton), after a first rigid registration."

@@ -218,12 +218,8 @@ class Fsl(Unwarping, Segmentation):
                     programs.FAST, white.name, in_files=[brain.name], out_basename="fixed", number_classes=3, img_type=1,
                     no_bias=True, no_pve=True, segments=True,
                 )  # fmt: skip
-            moved = self._masked(reference, reference_mask, "moving.nii")
             name = reference.stem
-            start = self._run(
-                programs.FLIRT, f"{name}_start.flirt", in_file=moved.name, reference=brain.name, dof=6,
-                out_matrix_file=f"{name}_start.flirt", out_file="start.nii",
-            )  # fmt: skip
+            start = self._started(reference, reference_mask, brain)
             bound = self._run(
                 programs.FLIRT, f"{name}_bbr.flirt", in_file=self._name(reference), reference=self._name(t1w), dof=6,
                 cost="bbr", wm_seg=white.name, in_matrix_file=start.name, schedule=str(fsl_installation.schedule()),
@@ -235,14 +231,19 @@ class Fsl(Unwarping, Segmentation):
             facts["overlap_start"], facts["overlap"] = (round(value, 3) for value in overlaps)
             chosen = 1 if overlaps[1] > overlaps[0] - _LOST else 0
             facts["taken"] = ("start", "bbr")[chosen]
-            if overlaps[chosen] < _LEAST_OVERLAP:
-                raise EngineFailure(
-                    f"coregistration failed: the EPI's brain overlaps the T1w's by a Dice of {overlaps[chosen]:.2f}; expected "
-                    f"more than {_LEAST_OVERLAP}: look at both images and at the positions in their headers"
-                )
-            path = self.folder / f"{name}_coregistration.mat"
-            np.savetxt(path, np.linalg.inv(found[chosen]), fmt="%.10f")
-            return path
+            return self._registration(f"{name}_coregistration.mat", found[chosen], overlaps[chosen], "T1w")
+
+    def align(self, reference: Path, reference_mask: Path, image: Path, brain_mask: Path) -> Path:
+        method = "The EPI reference was registered by a rigid transform with FLIRT (correlation ratio, FSL)."
+        inputs = {
+            "cost": "corratio",
+            "degrees_of_freedom": 6,
+        }  # there is no T1w contrast that had white matter's boundary
+        with self._step("coregistration", "FLIRT", inputs, method):
+            start = self._started(reference, reference_mask, self._masked(image, brain_mask, "aligned_to.nii"))
+            found = fsl_transforms.world_matrix(_matrix(start), self._frame(reference), self._frame(image))
+            overlap = self._overlap(reference_mask, brain_mask, found)
+            return self._registration(f"{image.stem}_alignment.mat", found, overlap, "field map")
 
     def unwarp_by_field(
         self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
@@ -321,6 +322,24 @@ class Fsl(Unwarping, Segmentation):
     def _run(self, program: type, target: str, **inputs: Any) -> Path:
         """Run one of FSL's programs in the working folder; the path of `target`, which it writes."""
         return programs.run(programs.built(program, self.folder, **inputs), self.folder, target)
+
+    def _started(self, reference: Path, reference_mask: Path, brain: Path) -> Path:
+        """FLIRT's matrix of the EPI's brain to another image's, by intensity alone."""
+        moved = self._masked(reference, reference_mask, "moving.nii")
+        name = f"{reference.stem}_start.flirt"
+        return self._run(
+            programs.FLIRT, name, in_file=moved.name, reference=brain.name, dof=6, out_matrix_file=name, out_file="start.nii"
+        )  # fmt: skip
+
+    def _registration(self, name: str, found: np.ndarray, overlap: float, to: str) -> Path:
+        """A registration, world to world, as the house keeps it: the other way; a bad one is refused."""
+        if overlap < _LEAST_OVERLAP:
+            raise EngineFailure(
+                f"coregistration failed: the EPI's brain overlaps the {to}'s by a Dice of {overlap:.2f}; expected more than "
+                f"{_LEAST_OVERLAP}: look at both images and at the positions in their headers"
+            )
+        np.savetxt(self.folder / name, np.linalg.inv(found), fmt="%.10f")
+        return self.folder / name
 
     def _smoothed(self, image: str, name: str, fwhm: float) -> Path:
         names = {"in_file": image, "out_file": name, "output_datatype": "float"}

@@ -50,6 +50,7 @@ class Spm(Unwarping, Segmentation):
     """
 
     name = "spm"
+    passes = 2
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(folder, settings)
@@ -64,6 +65,10 @@ class Spm(Unwarping, Segmentation):
         self._release: str | None = None
         self._segmentation: dict[str, Path] = {}
         self._at_template: dict[tuple[Path, Normalisation], Path] = {}
+
+    @property
+    def space_label(self) -> str:
+        return "IXI549Space" if self._own_space else super().space_label
 
     @property
     def space(self) -> str:
@@ -245,18 +250,8 @@ class Spm(Unwarping, Segmentation):
         brain_mask: Path,
         coregistration: Path,
     ) -> Distortion | None:
-        start = len(self.steps)
         images = t1w, brain_mask, coregistration
         found = super().unwarp_by_registration(bold, realignment, reference_mask, axis, *images)
-        if found is None:
-            return None
-        # the registration of the distorted reference is in the field; a second look costs little beside Realign & Unwarp
-        again = self.coregister(found.reference, self.functional_mask(found.reference), t1w, brain_mask)
-        superseded = self.steps[start:]
-        del self.steps[start:]
-        found = super().unwarp_by_registration(bold, realignment, reference_mask, axis, t1w, brain_mask, again)
-        self.charge(start, superseded)
-        self.steps[start]["parameters"]["passes"] = 2
         if found is None:
             return None
         method = (

@@ -139,18 +139,23 @@ def _of_reversed(
     from restresponse.engines import shifts, unwarping
 
     files, directions, readouts = (field_map[key] for key in ("files", "directions", "readouts"))
-    signs = {("-" if direction.endswith("-") else "+"): name for name, direction in directions.items()}
-    own, other = ("-", "+") if phase.sign < 0 else ("+", "-")
-    if other not in signs:
+    scan = nib.load(reference)
+    ways: dict[int, tuple[str, Any]] = {}
+    for name, direction in directions.items():
+        image, axis, sign = _as_the_scan(files[name], direction, scan.affine)
+        if axis == phase.axis:
+            ways.setdefault(sign, (name, image))
+    if -phase.sign not in ways:
         raise EngineFailure(
-            f"no EPI of the field map is read out against the scan; found {', '.join(directions.values())}"
+            f"no EPI of the field map is read out against the scan; found {', '.join(directions.values())} on their images' axes"
         )
-    if own in signs:  # moved to the reference by what both show
-        like_scan, readout = _mean_volume(files[signs[own]]), readouts[signs[own]]
+    if phase.sign in ways:  # moved to the reference by what both show
+        name, like_scan = ways[phase.sign]
+        readout = readouts[name]
     else:
-        like_scan, readout = nib.load(reference), phase.readout
+        like_scan, readout = scan, phase.readout
     first = np.asarray(like_scan.dataobj, np.float32)
-    against = _mean_volume(files[signs[other]])
+    name, against = ways[-phase.sign]
     through = np.linalg.inv(against.affine) @ like_scan.affine
     turned = np.abs(through[:3, :3] / np.linalg.norm(through[:3, :3], axis=0))
     if turned[phase.axis, phase.axis] < 0.9:
@@ -164,13 +169,23 @@ def _of_reversed(
     region = ndimage.distance_transform_edt(~mask, sampling=size) < _AROUND
     last = [np.ascontiguousarray(np.moveaxis(array, phase.axis, -1)) for array in (first, second, region)]
     order = np.array([*np.delete(size, phase.axis), size[phase.axis]])
-    shift = unwarping.against_reversed(last[0], last[1], readouts[signs[other]] / readout, last[2], order)
+    shift = unwarping.against_reversed(last[0], last[1], readouts[name] / readout, last[2], order)
     works.add(
         "field map", "restresponse", __version__, {"kind": "epi", "images": len(files)},
         "The field was estimated from EPIs read out in opposite directions, by symmetric registration along that axis.",
     )  # fmt: skip
     brain = shifts.undistorted(np.moveaxis(mask, phase.axis, -1).astype(np.float32), shift) > 0.5
     return path, np.moveaxis(shift, -1, phase.axis) / (readout * phase.sign), np.moveaxis(brain, -1, phase.axis)
+
+
+def _as_the_scan(path: str, direction: str, scan: np.ndarray) -> tuple[Any, int, int]:
+    """An EPI's mean volume on voxel axes that run as the scan's (its affine), and axis and sign of its read-out on those."""
+    from nibabel import orientations
+
+    image = _mean_volume(path)
+    change = orientations.ornt_transform(orientations.io_orientation(image.affine), orientations.io_orientation(scan))
+    axis, flip = change["ijk".index(direction[0])]
+    return image.as_reoriented(change), int(axis), int(flip) * (-1 if direction.endswith("-") else 1)
 
 
 def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.ndarray, mask: np.ndarray) -> Path:
@@ -185,7 +200,7 @@ def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.n
     brain = _save(works, "fieldmap_brain.nii", mask.astype(np.uint8), image.affine)
     start = len(works.steps)
     reference_mask = works.functional_mask(reference)
-    matrix = np.loadtxt(works.coregister(reference, reference_mask, magnitude, brain))
+    matrix = np.loadtxt(works.align(reference, reference_mask, magnitude, brain))
     del works.steps[start:]
     through = np.linalg.inv(image.affine) @ np.linalg.inv(matrix) @ target.affine
     carried = ndimage.affine_transform(
