@@ -17,7 +17,8 @@ from bids_tree import default_settings
 from restresponse import __version__, layout
 from restresponse.anatomical import normalise_anatomical
 from restresponse.dataset import read_dataset, write_tables
-from restresponse.files import read_json, write_json
+from restresponse.dataset.tables import SCAN_COLUMNS
+from restresponse.files import read_json, read_table, write_json, write_table
 from restresponse.functional.denoising import denoise_batch
 from restresponse.functional.derivatives import adopt_scan
 from restresponse.functional.export import export_derivatives
@@ -129,6 +130,41 @@ def test_it_says_what_was_made_of_what_and_how(study, dataset):
             _, name, path = source.split(":")
             assert ((dataset if name == "" else study / "bids") / path).exists(), (sidecar, source)
     assert read_json(anat / "sub-01_desc-preproc_T1w.json")["SkullStripped"] is False
+
+
+def test_the_space_and_the_field_map_are_those_of_the_records(study, tmp_path):
+    """SPM's own priors lead to a space of their own; the images that a scan was unwarped with are among its sources."""
+    shutil.copytree(study / "results", tmp_path / "results", symlinks=True)
+    results = tmp_path / "results"
+    path = anatomical_files(results, "sub-01")["record"]
+    record = read_json(path)
+    assert record["spaces"]["label"] == "MNI152NLin2009aSym"
+    write_json(path, record | {"spaces": record["spaces"] | {"label": "IXI549Space", "MNI152": "of SPM's maps"}})
+    path = functional_files(results, "sub-01_task-rest")["record"]
+    record = read_json(path)
+    step = {"step": "field map", "tool": "niimath", "version": "1", "parameters": {}, "method": "It was unwrapped."}
+    fmap = study / "bids/sub-01/fmap"
+    cell = {
+        "kind": "phasediff",
+        "files": {name: str(fmap / f"sub-01_{name}.nii.gz") for name in ("phasediff", "magnitude1")},
+    }
+    table = read_table(results / "dataset/scans.tsv", text_columns=SCAN_COLUMNS)
+    table.loc[table["scan"] == "sub-01_task-rest", "fieldmap"] = json.dumps(cell)
+    write_table(results / "dataset/scans.tsv", table)
+    sources = []
+    for number, steps in enumerate(([], [step])):
+        write_json(path, record | {"steps": [*steps, *record["steps"]]})
+        out = tmp_path / str(number)
+        export_derivatives(results / "dataset/scans.tsv", results / out.name, bids_dir=study / "bids",
+                           batches=BATCHES, derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
+        func = results / out.name / "sub-01/func"
+        image = read_json(func / "sub-01_task-rest_space-IXI549Space_res-6_desc-preproc_bold.json")
+        assert image["SpatialReference"] == "of SPM's maps"
+        sources.append(image["Sources"])
+    assert sources[1] == [
+        *sources[0],
+        *(f"bids:raw:sub-01/fmap/sub-01_{name}.nii.gz" for name in ("phasediff", "magnitude1")),
+    ]
 
 
 def test_images_are_links_that_survive_a_move_and_failed_scans_are_left_out(study, dataset, tmp_path):

@@ -28,7 +28,7 @@ from restresponse.dataset.tables import SCAN_COLUMNS
 from restresponse.dataset.timing import repetition_time
 from restresponse.errors import InputError
 
-STANDARD = "MNI152"  # how the names of the spaces begin that count as MNI space
+_STANDARD = ("MNI", "IXI549Space")  # how the names of the spaces begin that count as MNI space; the latter is SPM12's
 _OF_PROCESSING = ("space", "cohort", "res", "den", "desc")  # entities that a derivative's name has beyond its scan's
 _CONFOUNDS = ("desc-confounds_timeseries", "desc-confounds_regressors")  # fMRIPrep's name, and the one before 20.2
 _OF_SURFACES = ("*_bold.dtseries.nii", "*_bold.func.gii")
@@ -60,7 +60,7 @@ def read_derivatives(bids_dir: str | Path | None, settings: Mapping[str, Any]) -
     participants = read_participants(table, problems)
     check_filter(table, participants, settings["include"], problems)
     found = [image for image in find_images(root, problems) if image.suffix == "bold"]
-    standard = [image for image in found if image.entities.get("space", "").startswith(STANDARD)]
+    standard = [image for image in found if image.entities.get("space", "").startswith(_STANDARD)]
     if not standard:
         problems.add("dataset.derivatives", _nothing_in_standard_space(root, found))
         problems.raise_any(f"The derivatives {root} cannot be used")
@@ -139,8 +139,8 @@ def _nothing_in_standard_space(root: Path, found: list[Image]) -> str:
         hint = f" (but sub-* in {', '.join(inside[:3])}: set dataset.derivatives to that folder?)" if inside else ""
         seen = f"there is no BOLD image at all{hint}"
     return (
-        f"no sub-*/[ses-*/]func/*_space-{STANDARD}*_bold.nii[.gz] in {root}; {seen}: give images in MNI152 space (fMRIPrep: --output-spaces "
-        f"MNI152NLin2009cAsym:res-2), or name their space (_space-{STANDARD}_desc-preproc_bold.nii.gz) if they are in it"
+        f"no sub-*/[ses-*/]func/*_space-MNI152*_bold.nii[.gz] in {root}; {seen}: give images in MNI152 space (fMRIPrep: --output-spaces "
+        f"MNI152NLin2009cAsym:res-2), or name their space (_space-MNI152_desc-preproc_bold.nii.gz) if they are in it"
     )
 
 

@@ -15,8 +15,8 @@ from restresponse import __version__
 from restresponse.dataset.sidecars import read_object
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table, write_json, write_text
+from restresponse.functional.unwarping import files_of, read_field_map
 
-TEMPLATE_SPACE = "MNI152NLin2009aSym"  # BIDS' name of nilearn's template, to which `anatomical` normalises
 BIDS_VERSION = "1.9.0"
 MISSING = "n/a"
 _IGNORED = "# of fMRIPrep's names, those that BIDS does not have yet\n*_timeseries.tsv\n*_timeseries.json\n"
@@ -153,7 +153,13 @@ def _export_anatomical(
     _add(made / f"{anat}_desc-brain_mask.nii.gz", folder, f"{anat}_desc-brain_mask", mask | native)
     for name, source, description, read, space in (
         (anat, anat, "on its own voxels", raw, native),
-        (f"{anat}_space-{TEMPLATE_SPACE}_res-{grid['res']}", f"{anat}_space-MNI152", "in MNI space", own, standard),
+        (
+            f"{anat}_space-{record['spaces']['label']}_res-{grid['res']}",
+            f"{anat}_space-MNI152",
+            "in MNI space",
+            own,
+            standard,
+        ),
     ):
         said = {"Description": f"T1w image without its bias field, {description}.", "Sources": read}
         _add(made / f"{source}_desc-preproc_T1w.nii.gz", folder, f"{name}_desc-preproc_T1w", said | space | facts)
@@ -174,18 +180,20 @@ def _export_scan(
         return
     own = row["space"] == MISSING
     anat = row["anat"]
-    name = f"{scan}_space-{TEMPLATE_SPACE if own else row['space']}_res-{grid['res']}"
-    space = {
-        "Resolution": grid["Resolution"],
-        "SpatialReference": read_json(results / f"anatomical/{anat}/{anat}.json")["spaces"]["MNI152"]
-        if own
-        else row["space"],
-    }
+    label = reference = row["space"]
+    if own:
+        spaces = read_json(results / f"anatomical/{anat}/{anat}.json")["spaces"]
+        label, reference = spaces["label"], spaces["MNI152"]
+    name = f"{scan}_space-{label}_res-{grid['res']}"
+    space = {"Resolution": grid["Resolution"], "SpatialReference": reference}
     steps = _steps(record)
     series = {"TaskName": row["task"], "RepetitionTime": float(row["repetition_time"]), "SkullStripped": True}
     timed = [step["Tool"] != "none" for step in steps if step["Step"] == "slice timing"]
     series |= {"SliceTimingCorrected": timed[0]} if timed else {}
-    read = [uri for column in ("bold", "t1w", "mask", "confounds") for uri in sources.uri(row[column])]
+    paths = [row[column] for column in ("bold", "t1w", "mask", "confounds")]
+    if any(step["Step"] == "field map" for step in steps):
+        paths += files_of(read_field_map(row["fieldmap"]))
+    read = [uri for path in paths for uri in sources.uri(path)]
     image = {"Description": "Preprocessed BOLD series, smoothed as the steps say, 0 outside the template's brain."}
     _add(
         made / f"{scan}_space-MNI152_desc-preproc_bold.nii.gz",
