@@ -118,6 +118,18 @@ def test_another_sessions_or_scans_field_map_is_not_taken(bids):
     assert row_of(bids) == (row_of(bids)[0] | {"fieldmap": "n/a"}, [])
 
 
+@pytest.mark.parametrize("intended", [None, "anat/sub-01_T1w.nii.gz"])
+def test_a_map_that_names_no_functional_scan_is_a_note(bids, intended):
+    add_map(bids, "phasediff", EchoTime1=0.004, EchoTime2=0.006, **({"IntendedFor": intended} if intended else {}))
+    add_map(bids, "magnitude1")
+    row, (note,) = row_of(bids)
+    assert row["fieldmap"] == "n/a"
+    assert (
+        "the images sub-01_* name no functional scan that they are for; expected IntendedFor or B0FieldIdentifier"
+        in note
+    )
+
+
 def test_a_map_without_its_partner(bids):
     add_map(bids, "phasediff", EchoTime1=0.004, EchoTime2=0.006, IntendedFor=HERE)
     told(bids, "sub-01_phasediff.nii.gz without its partner; expected sub-01_magnitude1.nii[.gz] beside it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,12 @@ class FieldMaps:
             for stem, files in mine.items()
         ]
         chosen = next((one for one in [*made, self._epis(folder, mine, sidecar, troubles)] if one), None)
+        aimless = [stem for stem, files in stems.items() if not self._names_a_scan(files.values(), folder)]
+        if chosen is None and aimless and not troubles:
+            notes.append(
+                f"{folder}: the images {', '.join(f'{stem}_*' for stem in aimless)} name no functional scan that they are for; expected "
+                "IntendedFor or B0FieldIdentifier in their sidecars: until then no scan is unwarped by them"
+            )
         return chosen, list(dict.fromkeys(troubles)), notes
 
     def _in(self, folder: Path) -> dict[str, dict[str, Path]]:
@@ -121,6 +127,16 @@ class FieldMaps:
                     )
                 elif place.resolve() == run.path.resolve():
                     return True
+        return False
+
+    def _names_a_scan(self, paths: Iterable[Path], folder: Path) -> bool:
+        for path in paths:
+            content = self._sidecar(path, [])
+            targets = [self._target(target, folder) for target in _listed(content.get("IntendedFor"))]
+            if _listed(content.get("B0FieldIdentifier")) or any(
+                target is not None and target.parent.name == "func" for target in targets
+            ):
+                return True
         return False
 
     def _target(self, target: str, folder: Path) -> Path | None:
