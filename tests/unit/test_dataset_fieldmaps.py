@@ -130,6 +130,53 @@ def test_a_map_that_names_no_functional_scan_is_a_note(bids, intended):
     )
 
 
+@pytest.mark.parametrize(
+    "intended",
+    [
+        "ses-{}/func/sub-01_ses-{}_task-rest_bold.nii.gz",
+        "bids::sub-01/ses-{}/func/sub-01_ses-{}_task-rest_bold.nii.gz",
+        "sub-01/ses-{}/func/sub-01_ses-{}_task-rest_bold.nii.gz",
+    ],
+)
+def test_each_sessions_scan_gets_the_field_map_of_its_session(tmp_path, intended):
+    """IntendedFor starts at the participant's folder, not at the session's, and the other session's map is not taken."""
+    root = start(
+        tmp_path / "bids", "participant_id\nsub-01\n",
+        RepetitionTime=TR, SliceTiming=TIMES, PhaseEncodingDirection="j-", TotalReadoutTime=0.03,
+    )  # fmt: skip
+
+    def add_session(session: str, first: float | None) -> Path:
+        stem = f"sub-01_ses-{session}"
+        add_scan(root, f"{stem}_task-rest")
+        add_t1w(root, stem)
+        folder = root / "sub-01" / f"ses-{session}" / "fmap"
+        named = {"IntendedFor": intended.replace("{}", session)}
+        for suffix in ("phasediff", "magnitude1") if first else ():
+            write_nifti(folder / f"{stem}_{suffix}.nii.gz", (3, 3, N_SLICES))
+            times = {"EchoTime1": first, "EchoTime2": first + 0.00246} if suffix == "phasediff" else {}
+            write_sidecar(folder / f"{stem}_{suffix}.json", **times, **named)
+        return folder
+
+    folders = {"pre": add_session("pre", 0.004), "post": add_session("post", 0.005)}
+    add_session("later", None)
+    found = {}
+    for session in ("pre", "post", "later"):
+        dataset = read_dataset(root, default_settings() | {"session": session}, "auto")
+        [row] = dataset.scans
+        assert dataset.notes == [], session
+        found[session] = row["fieldmap"]
+    assert found.pop("later") == "n/a"
+    for session, first in (("pre", 0.004), ("post", 0.005)):
+        assert json.loads(found[session]) == {
+            "kind": "phasediff",
+            "files": {
+                suffix: str(folders[session] / f"sub-01_ses-{session}_{suffix}.nii.gz")
+                for suffix in ("phasediff", "magnitude1")
+            },
+            "echo_times": [first, pytest.approx(first + 0.00246)],
+        }
+
+
 def test_a_map_without_its_partner(bids):
     add_map(bids, "phasediff", EchoTime1=0.004, EchoTime2=0.006, IntendedFor=HERE)
     told(bids, "sub-01_phasediff.nii.gz without its partner; expected sub-01_magnitude1.nii[.gz] beside it")

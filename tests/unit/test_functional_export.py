@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from bids_tree import default_settings
+from bids_tree import TIMES, TR, add_scan, add_t1w, default_settings, start
 
 from restresponse import __version__, layout
 from restresponse.anatomical import normalise_anatomical
@@ -219,3 +219,61 @@ def test_it_can_be_started_from_again(study, dataset, tmp_path):
     assert (
         sidecar["Sources"][0] == f"bids:preprocessed:sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.nii.gz"
     )
+
+
+def test_sessions_and_runs_keep_their_folders_and_names(tmp_path):
+    """Two runs of one session, as fMRIPrep lays them out, each with its own sources; images are empty, for names alone are looked at."""
+    runs = [f"sub-01_ses-pre_task-rest_run-{run}" for run in (1, 2)]
+    anat = "sub-01_ses-pre"
+    bids = start(tmp_path / "bids", "participant_id\nsub-01\n", RepetitionTime=TR, SliceTiming=TIMES)
+    for run in runs:
+        add_scan(bids, run)
+    add_t1w(bids, anat)
+    results = tmp_path / "results"
+    (results / "dataset").mkdir(parents=True)
+    write_tables(bids, default_settings(), results / "dataset/scans.tsv", results / "dataset/participants.tsv")
+
+    step = {"step": "smoothing", "tool": "niimath", "version": "1", "parameters": {"fwhm": 5}, "method": "Smoothed."}
+    record = {"status": "done", "reason": None, "steps": [step], "spaces": {"MNI152": "the template"}}
+    denoised = {"settings": {}, "regressors": ["trans_x"], "outlier_volumes": [], "dof_residual": 3}
+    made = [anatomical_files(results, anat), *(functional_files(results, run) for run in runs)]
+    made += [layout.denoised_files(results / "functional/denoised/batch-01", run) for run in runs]
+    for files in made:
+        for name, file in files.items():
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            if name == "record":
+                write_json(file, record | denoised)
+            else:
+                Path(file).write_text("")
+    dataset = results / "derivatives"
+    export_derivatives(results / "dataset/scans.tsv", dataset, batches={"batch-01": runs}, bids_dir=bids, derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
+
+    t1w = ["desc-preproc_T1w", *(f"label-{tissue}_probseg" for tissue in ("GM", "WM", "CSF"))]
+    images = [f"anat/{anat}_{name}" for name in ["desc-brain_mask", *t1w, *(f"{STANDARD}_{name}" for name in t1w)]]
+    bold = ("desc-preproc_bold", "desc-brain_mask", "desc-denoised_bold")
+    images += [f"func/{run}_{STANDARD}_{name}" for run in runs for name in bold]
+    expected = {f"sub-01/ses-pre/{image}{ending}" for image in images for ending in (".nii.gz", ".json")}
+    for table in ("confounds", "denoising"):
+        expected |= {
+            f"sub-01/ses-pre/func/{run}_desc-{table}_timeseries.{end}" for run in runs for end in ("tsv", "json")
+        }
+    found = {str(path.relative_to(dataset)) for path in dataset.rglob("*") if not path.is_dir()}
+    assert found == expected | {"dataset_description.json", ".bidsignore", "README.md"}
+    for path in dataset.rglob("*.nii.gz"):  # of the run in its name
+        stem = path.name.split("_space-")[0].split("_desc-")[0].split("_label-")[0]
+        assert path.is_symlink() and path.resolve().name.startswith(f"{stem}_")
+    for run in runs:
+        func = f"sub-01/ses-pre/func/{run}"
+        raw = f"bids:raw:{func}_bold.nii.gz"
+        sources = {
+            "desc-preproc_bold": [raw, "bids:raw:sub-01/ses-pre/anat/sub-01_ses-pre_T1w.nii.gz"],
+            "desc-brain_mask": [raw],
+            "desc-denoised_bold": [
+                f"bids::{func}_{STANDARD}_desc-preproc_bold.nii.gz",
+                f"bids::{func}_desc-confounds_timeseries.tsv",
+            ],
+        }
+        for name, wanted in sources.items():
+            assert read_json(dataset / f"{func}_{STANDARD}_{name}.json")["Sources"] == wanted
+    own = read_json(dataset / f"sub-01/ses-pre/anat/{anat}_{STANDARD}_label-GM_probseg.json")["Sources"]
+    assert own == [f"bids::sub-01/ses-pre/anat/{anat}_desc-preproc_T1w.nii.gz"]
