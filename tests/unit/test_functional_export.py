@@ -234,7 +234,8 @@ def test_sessions_and_runs_keep_their_folders_and_names(tmp_path):
     write_tables(bids, default_settings(), results / "dataset/scans.tsv", results / "dataset/participants.tsv")
 
     step = {"step": "smoothing", "tool": "niimath", "version": "1", "parameters": {"fwhm": 5}, "method": "Smoothed."}
-    record = {"status": "done", "reason": None, "steps": [step], "spaces": {"MNI152": "the template"}}
+    spaces = {"MNI152": "the template", "label": "MNI152NLin2009aSym"}
+    record = {"status": "done", "reason": None, "steps": [step], "spaces": spaces}
     denoised = {"settings": {}, "regressors": ["trans_x"], "outlier_volumes": [], "dof_residual": 3}
     made = [anatomical_files(results, anat), *(functional_files(results, run) for run in runs)]
     made += [layout.denoised_files(results / "functional/denoised/batch-01", run) for run in runs]
