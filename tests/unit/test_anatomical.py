@@ -126,9 +126,9 @@ def _bad_images(folder: Path) -> dict[str, tuple[Path, str]]:
     cases["not_t1_weighted"] = (1000 * np.where(template > 0.2, 1.3 - template, 0), "not a T1-weighted head")
     paths = {}
     for name, (data, words) in cases.items():
-        nib.Nifti1Image(data, grid.grid(4)[1] if name == "not_t1_weighted" else affine).to_filename(
-            folder / f"{name}.nii.gz"
-        )
+        image = nib.Nifti1Image(data, grid.grid(4)[1] if name == "not_t1_weighted" else affine)
+        image.set_qform(image.affine + np.eye(4, k=3) * 5, code=1)  # 5 mm to the right of the sform
+        image.to_filename(folder / f"{name}.nii.gz")
         paths[name] = (folder / f"{name}.nii.gz", words)
     nib.Nifti1Image(whole, affine).to_filename(folder / "whole.nii.gz")
     content = (folder / "whole.nii.gz").read_bytes()
@@ -151,5 +151,9 @@ def test_a_bad_t1w_is_recorded_and_leaves_empty_files(tmp_path, case):
     record = read_json(outputs["record"])
     assert record["status"] == "failed"
     assert words in record["reason"]
+    notes = " ".join(record.get("notes", []))
+    assert ("the header of the T1w not_t1_weighted.nii.gz place it up to 5.0 mm apart" in notes) == (
+        case == "not_t1_weighted"
+    )
     assert all(file.stat().st_size == 0 for name, file in outputs.items() if name != "record")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(file.name for file in outputs.values())

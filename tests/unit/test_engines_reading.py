@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from restresponse.engines.reading import header_notes, read_raw
+from restresponse.engines.reading import header_notes, processing, read_raw
 from restresponse.errors import InputError
+from restresponse.files import read_json
 
 SHAPE = (12, 14, 10)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -75,9 +76,52 @@ def test_forms_that_contradict_each_other_are_refused(tmp_path):
 def test_forms_that_lie_apart_are_noted_and_the_sform_counts(tmp_path):
     moved = AFFINE.copy()
     moved[:3, 3] = [3, 4, 0]
-    _, image = read_raw(_image(tmp_path, _head(), qform=moved), 3, "T1w")
-    assert header_notes(image) == [note for note in header_notes(image) if "5.0 mm apart; the sform was used" in note]
-    assert len(header_notes(image)) == 1
+    path = _image(tmp_path, _head(), qform=moved)
+    _, image = read_raw(path, 3, "T1w")
+    (note,) = header_notes(image, path, "T1w")
+    assert "the header of the T1w image.nii.gz place it up to 5.0 mm apart; the sform was used" in note
+    assert str(tmp_path) not in note and "upside down" not in note
     np.testing.assert_allclose(image.affine, AFFINE)
     _, image = read_raw(_image(tmp_path, _head()), 3, "T1w")
-    assert header_notes(image) == []
+    assert header_notes(image, path, "T1w") == []
+
+
+def _turned(axis: int, degrees: float) -> np.ndarray:
+    """`AFFINE`, turned about an axis through the middle of the image."""
+    turn, middle = np.eye(4), np.append((np.array(SHAPE) - 1) / 2, 1)
+    first, second = (other for other in range(3) if other != axis)
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn[[first, first, second, second], [first, second, first, second]] = cosine, -sine, sine, cosine
+    affine = turn @ AFFINE
+    affine[:3, 3] += (AFFINE @ middle - affine @ middle)[:3]
+    return affine
+
+
+@pytest.mark.parametrize(("axis", "degrees"), [(0, 180), (1, 180), (2, 180), (0, 90), (2, 31)])
+def test_forms_that_turn_the_image_against_each_other_are_said_plainly(tmp_path, axis, degrees):
+    path = _image(tmp_path, _head(), qform=_turned(axis, degrees))
+    (note,) = header_notes(read_raw(path, 3, "T1w")[1], path, "T1w")
+    assert f"the header of the T1w image.nii.gz differ by a rotation of {degrees} degrees" in note
+    assert "may lie upside down, or left and right may be exchanged; the sform was used" in note
+    assert "set sform_code in its header to 0 so that the qform counts" in note
+
+
+def test_a_tilt_is_no_turn_and_what_the_note_advises_does_what_it_says(tmp_path):
+    path = _image(tmp_path, _head(), qform=_turned(2, 29))
+    assert "upside down" not in header_notes(read_raw(path, 3, "T1w")[1], path, "T1w")[0]
+    turned = _turned(0, 180)
+    image = nib.load(_image(tmp_path, _head(), qform=turned))
+    image.set_sform(None, code=0)
+    image.to_filename(tmp_path / "corrected.nii.gz")
+    _, image = read_raw(tmp_path / "corrected.nii.gz", 3, "T1w")
+    np.testing.assert_allclose(image.affine, turned, atol=1e-4)
+    assert header_notes(image, path, "T1w") == []
+
+
+def test_notes_are_in_the_record_and_in_the_jobs_log_even_of_data_that_fail(tmp_path, capsys):
+    outputs = {"record": tmp_path / "out" / "record.json"}
+    with processing("embedded", {}, outputs, {}) as (_, facts):
+        facts["notes"] = ["the header is odd"]
+        raise InputError("it is no head")
+    assert read_json(outputs["record"])["notes"] == ["the header is odd"]
+    assert capsys.readouterr().out.splitlines() == ["failed: it is no head", "note: the header is odd"]

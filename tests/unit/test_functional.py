@@ -161,6 +161,19 @@ def test_bad_scans_are_recorded_and_leave_empty_files(tmp_path, phantom):  # noq
         _attempt(tmp_path / name, data, words, phantom, spoil)
 
 
+def test_forms_of_a_scans_header_that_disagree_are_noted_in_its_record(tmp_path):
+    image = nib.Nifti1Image(np.repeat(np.arange(1, 513, dtype=np.float32).reshape(8, 8, 8, 1), 12, axis=3), np.eye(4))
+    image.set_sform(np.eye(4), code=1)
+    image.set_qform(np.diag([-1.0, -1, 1, 1]), code=1)
+    image.to_filename(tmp_path / "sub-01_task-rest_bold.nii.gz")
+    anatomical, outputs = anatomical_outputs(tmp_path), functional_outputs(tmp_path / "out")
+    write_json(anatomical["record"], {"status": "done"})
+    bold = tmp_path / "sub-01_task-rest_bold.nii.gz"
+    preprocess_scan(bold, anatomical, outputs, repetition_time=2, slice_times=None, **FUNCTIONAL)
+    (note,) = read_json(outputs["record"])["notes"]
+    assert "the BOLD sub-01_task-rest_bold.nii.gz differ by a rotation of 180 degrees" in note
+
+
 def test_a_failed_t1w_fails_its_scans_with_its_reason(tmp_path):
     anatomical = anatomical_outputs(tmp_path)
     write_json(anatomical["record"], {"status": "failed", "reason": "the T1w is constant"})

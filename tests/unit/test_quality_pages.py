@@ -1,196 +1,25 @@
-"""A scan's page shows what was measured and decided, loads nothing, and is there for every fate of a scan."""
+"""Pictures lie where their masks do; the page of all scans shows every measure of every scan and names none unless allowed."""
 
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from outlined_page import outline_of
 
-from restresponse import grid
-from restresponse.files import read_json, read_table, write_image, write_json, write_table
+from restresponse.files import read_json, read_table, write_json, write_table
 from restresponse.quality.group_mask import write_group_mask
-from restresponse.quality.inclusion import decide_inclusion, reasons_against
-from restresponse.quality.measures import measure_scan
+from restresponse.quality.inclusion import decide_inclusion
 from restresponse.quality.pages.cohort import remarks, robust_z, strip, write_cohort_pages
 from restresponse.quality.pages.montage import OUTLINE_UNIT, Montage, colours, svg_path
-from restresponse.quality.pages.scan import write_scan_page
 from restresponse.quality.pages.traces import carpet, draw, panels_of
 from running import ROOT
 
 SETTINGS = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["quality"]
-SCAN, N_SCANS, SIZE = "sub-01_task-rest", 60, 6
-MEASURED = ("preproc.nii.gz", "own.nii.gz", "confounds.tsv", "record.json", "denoised.json", "mask.nii.gz", "scan.json")
-NAMES = ("image", "own_mask", "confounds", "record", "denoised_record", "group_mask", "measures")
-ANATOMY = {name: f"{name}.nii.gz" for name in ("T1w", "GM", "WM", "CSF")} | {"anatomical_record": "anat.json"}
-
-
-class Outline(HTMLParser):
-    """Text of a page, and everything an element of it would load."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text, self.loaded, self.links = "", [], []
-
-    def handle_starttag(self, tag, attrs):
-        wanted = {"img": "src", "script": "src", "image": "href", "iframe": "src"}.get(tag)
-        self.loaded += [value for name, value in attrs if name == wanted or (tag == "link" and name == "href")]
-        self.links += [value for name, value in attrs if tag == "a" and name == "href"]
-
-    def handle_data(self, data):
-        self.text += data
-
-
-def outline_of(path) -> Outline:
-    outline = Outline()
-    outline.feed(path.read_text(encoding="utf-8"))
-    return outline
-
-
-@pytest.fixture
-def files(tmp_path):
-    """A scan of 60 volumes on the template, its T1w, tissue maps, confounds and records."""
-    random = np.random.default_rng(0)
-    brain, affine = grid.brain_mask(SIZE), grid.grid(SIZE)[1]
-    noise = random.standard_normal((*brain.shape, N_SCANS))
-    write_image(tmp_path / "preproc.nii.gz", ((1000 + 10 * noise) * brain[..., None]).astype(np.float32), affine)
-    write_image(tmp_path / "own.nii.gz", brain, affine)
-    write_group_mask(tmp_path / "mask.nii.gz", SIZE)
-    maps = {name: grid.template_image(name, SIZE) for name in ("T1w", "GM", "WM")}
-    maps["CSF"] = np.clip(brain - maps["GM"] - maps["WM"], 0, 1).astype(np.float32)
-    for name, values in maps.items():
-        write_image(tmp_path / f"{name}.nii.gz", values, affine)
-    table = pd.DataFrame(
-        {f"{kind}_{axis}": 0.01 * random.standard_normal(N_SCANS) for kind in ("trans", "rot") for axis in "xyz"}
-    )
-    table["framewise_displacement"] = np.r_[np.nan, np.full(N_SCANS - 1, 0.1)]
-    table.loc[40, "framewise_displacement"] = 1.5
-    table["std_dvars"] = np.r_[np.nan, np.ones(N_SCANS - 1)]
-    table["global_signal"] = 1000 + random.standard_normal(N_SCANS)
-    write_table(tmp_path / "confounds.tsv", table)
-    step = {
-        "step": "unwarping",
-        "tool": "greedy",
-        "version": "1.4",
-        "parameters": {"axis": "j", "shifts": list(range(9))},
-    }
-    steps = [{**step, "seconds": 2.0, "method": "Distortion was corrected along the phase-encoding axis."}]
-    write_json(tmp_path / "record.json", {"status": "done", "repetition_time": 2.6, "steps": steps})
-    write_json(tmp_path / "anat.json", {"status": "done", "steps": [], "quality": {"template_dice": 0.97}})
-    costs = {
-        "mean": 1,
-        "bandpass": 33,
-        "motion": 6,
-        "white_matter": 3,
-        "csf": 3,
-        "linear_trend": 1,
-        "outlier_volumes": 1,
-    }
-    content = {"status": "done", "reason": None, "settings": {"outlier_displacement": 0.9}, "n_volumes": N_SCANS}
-    content |= {"dof_bandpass": 26, "dof_residual": 12, "dof_cost": costs, "n_outliers": 1, "outlier_volumes": [40]}
-    write_json(tmp_path / "denoised.json", content | {"methods": ["Denoising took out what it took out."]})
-    return tmp_path
-
-
-def page_of(folder, minimum_dof=10, without=(), **changes):
-    measure_scan(*(folder / name for name in MEASURED), scan=SCAN, participant="sub-01")
-    chosen = {name: folder / path for name, path in zip(NAMES, MEASURED, strict=True)}
-    chosen |= {name: folder / path for name, path in ANATOMY.items() if name not in without}
-    write_scan_page(chosen, folder / f"{SCAN}.html", settings=SETTINGS | changes, minimum_dof=minimum_dof)
-    return outline_of(folder / f"{SCAN}.html")
-
-
-# ---------------------------------------------------------------- the page of one scan
-
-
-def test_the_page_is_one_small_file_that_loads_nothing_and_is_the_same_when_made_again(files):
-    outline = page_of(files)
-    source = (files / f"{SCAN}.html").read_bytes()
-    assert len(outline.loaded) > 4 and all(value.startswith("data:") for value in outline.loaded)
-    assert outline.links == ["../../scans.html"]
-    assert not re.search(rb"https?://|@import|url\(", source)
-    assert len(source) < 400_000
-    page_of(files)
-    assert (files / f"{SCAN}.html").read_bytes() == source
-
-
-def test_a_used_scan_says_so_with_what_was_censored_and_how_it_was_unwarped(files):
-    text = page_of(files).text
-    assert "Used." in text and "Not used" not in text
-    assert "1 of 60 volume was censored in denoising (counted from 0): 40." in text
-    assert "Distortion was corrected along the phase-encoding axis." in text
-    assert "9 values, 0 to 8" in text  # long parameters are put shortly
-    assert "T1w: brain mask with the template's (Dice)" in text
-
-
-def test_the_decision_is_the_inclusion_tables_word_for_word(files):
-    for changes in (
-        {},
-        {"maximum_mean_displacement": 0.05},
-        {"minimum_overlap": 1.0, "maximum_mean_displacement": 0.1},
-    ):
-        text = page_of(files, 30, **changes).text
-        decide_inclusion([files / "scan.json"], files / "inclusion.tsv", settings=SETTINGS | changes, minimum_dof=30)
-        reasons = read_table(files / "inclusion.tsv", text_columns=("reason",))["reason"][0].split("; ")
-        assert len(reasons) == 1 + (len(changes) > 0)  # 12 degrees of freedom are below 30 each time
-        assert "Not used" in text and all(reason in text for reason in reasons)
-    assert reasons_against(read_json(files / "scan.json"), SETTINGS | {"minimum_dof": 12}) == []
-
-
-def test_the_cost_of_every_part_and_what_is_left_are_listed(files):
-    text = re.sub(r"\s+", " ", page_of(files).text)
-    for part, cost in (
-        ("band-pass filter", 33),
-        ("motion parameters", 6),
-        ("outlier volumes", 1),
-        ("left of 60 (at least 10 wanted)", 12),
-    ):
-        assert re.search(rf"{re.escape(part)}\s*{cost}\b", text), part
-
-
-def test_outliers_are_shaded_at_their_volume_across_everything(files):
-    page_of(files)
-    source = (files / f"{SCAN}.html").read_text()
-    (shade,) = re.findall(r'<g class="shade"><rect x="([\d.]+)" y="0" width="([\d.]+)"', source)
-    step = (1000 - 112 - 8) / N_SCANS
-    assert float(shade[0]) == pytest.approx(112 + 40 * step, abs=0.06) and float(shade[1]) == pytest.approx(
-        step, abs=0.06
-    )
-    assert source.count('class="curve"') == 9  # six of motion, displacement, DVARS, global signal
-
-
-def test_a_failed_scan_has_a_page_with_its_reason_and_no_pictures(files):
-    reason = "the image is truncated: <3> of 30 volumes"
-    write_json(files / "record.json", {"status": "failed", "reason": reason, "steps": []})
-    write_json(files / "denoised.json", {"status": "failed", "reason": reason})
-    for name in ("preproc.nii.gz", "own.nii.gz", "confounds.tsv", "T1w.nii.gz", "GM.nii.gz", "WM.nii.gz", "CSF.nii.gz"):
-        (files / name).write_bytes(b"")
-    outline = page_of(files)
-    assert "Not used: it failed." in outline.text and reason in outline.text
-    assert outline.loaded == ["data:,"] and "n/a" in outline.text
-    assert "<3>" not in (files / f"{SCAN}.html").read_text()
-
-
-def test_a_scan_that_denoising_left_nothing_of_is_shown_all_the_same(files):
-    record = read_json(files / "denoised.json") | {
-        "status": "failed",
-        "reason": "no degree of freedom is left",
-        "dof_residual": 0,
-    }
-    write_json(files / "denoised.json", record)
-    outline = page_of(files)
-    assert "no degree of freedom is left" in outline.text and len(outline.loaded) > 4
-
-
-def test_a_scan_without_a_t1w_or_motion_is_shown_without_them(files):
-    write_table(files / "confounds.tsv", read_table(files / "confounds.tsv")[["framewise_displacement"]])
-    outline = page_of(files, without=tuple(ANATOMY))
-    source = (files / f"{SCAN}.html").read_text()
-    assert "EPI and template" in outline.text and "EPI and T1w" not in outline.text
-    assert source.count('class="curve"') == 1 and "grey matter" not in outline.text
+SIZE = 6
 
 
 # ---------------------------------------------------------------- pictures
@@ -356,6 +185,21 @@ def test_every_scan_is_listed_with_a_link_but_the_one_that_was_never_read(cohort
     assert "sub-12_task-rest" in outline.text and "set aside" in outline.text
     assert "9 of 12 scans are used." in outline.text
     assert "the image is <truncated>" in outline.text and "<truncated>" not in (cohort / "index.html").read_text()
+
+
+@pytest.mark.parametrize("page", ["index.html", "scans.html"])
+def test_the_table_has_each_scans_residual_degrees_of_freedom(cohort, page):
+    path = cohort / "sub-07_task-rest.json"
+    write_json(path, read_json(path) | {"dof_residual": 37})
+    write_pages(cohort, identifiers=True)
+    outline = outline_of(cohort / page)
+    heading, *rows = (row for row in outline.rows if row)
+    column = next(place for place, text in enumerate(heading) if text.startswith("residual dof"))
+    assert heading[column] == "residual dof\u2265 40"
+    left = {row[0]: row[column] for row in rows}
+    usual = {f"sub-{number:02d}_task-rest": "50" for number in range(1, 12)}
+    assert left == usual | {"sub-07_task-rest": "37", "sub-05_task-rest": "n/a", "sub-12_task-rest": "n/a"}
+    assert any(figure.caption.startswith("residual degrees of freedom") for figure in outline.figures)
 
 
 def test_a_scan_that_stands_apart_is_remarked_on_and_stays_in(cohort):

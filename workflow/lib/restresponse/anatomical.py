@@ -54,7 +54,7 @@ def normalise_anatomical(
 
     with processing(engine, engine_settings or {}, outputs, {"source": str(t1w)}) as (works, facts):
         data, image = read_raw(t1w, 3, "T1w")
-        facts["notes"] = header_notes(image)
+        facts["notes"] = header_notes(image, t1w, "T1w")
         upright = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
         raw = works.folder / "T1w.nii"
         nib.Nifti1Image(np.clip(upright.get_fdata(dtype=np.float32), 0, None), upright.affine).to_filename(raw)

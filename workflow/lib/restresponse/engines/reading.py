@@ -20,6 +20,7 @@ from restresponse.errors import InputError
 from restresponse.files import write_json, write_text
 
 _FORMS_APART = 1.0  # mm; less is rounding: a qform cannot hold shears
+_FORMS_TURNED = 30.0  # degrees; more is no registration of a head to another of its images, but another orientation
 _SIZES_APART = 0.02  # of a voxel's edge
 
 
@@ -92,14 +93,21 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
     return data, image
 
 
-def header_notes(image: Any) -> list[str]:
-    """What a user should know of a raw image's header though it can be read: one sentence each."""
+def header_notes(image: Any, path: str | Path, what: str) -> list[str]:
+    """What a user should know of a raw image's header though it can be read: one sentence each; arguments as in `read_raw`."""
     apart = _forms_apart(image)
     if apart is None or apart < _FORMS_APART:
         return []
+    forms, turned = f"the sform and the qform in the header of the {what} {Path(path).name}", _forms_turned(image)
+    if turned > _FORMS_TURNED:
+        return [
+            f"{forms} differ by a rotation of {turned:.0f} degrees: the image may lie upside down, or left and right may be "
+            "exchanged; the sform was used: look at the image beside the scanner's own, and if the sform is wrong, convert it "
+            "again from the scanner's images, or set sform_code in its header to 0 so that the qform counts"
+        ]
     return [
-        f"the sform and the qform in the header place the image up to {apart:.1f} mm apart; the sform was used: if it is not the "
-        "scanner's (a program may have written a registration there), restore it from the original"
+        f"{forms} place it up to {apart:.1f} mm apart; the sform was used: if it is not the scanner's (a program may have "
+        "written a registration there), restore it from the original"
     ]
 
 
@@ -111,6 +119,12 @@ def _forms_apart(image: Any) -> float | None:
     ends = [(0, length - 1) for length in image.shape[:3]]
     corners = np.array([[*corner, 1] for corner in itertools.product(*ends)], float).T
     return float(np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max())
+
+
+def _forms_turned(image: Any) -> float:
+    """By how many degrees sform and qform, of one size and handedness, turn the image against each other."""
+    u, _, v = np.linalg.svd(image.get_sform()[:3, :3] @ np.linalg.inv(image.get_qform()[:3, :3]))
+    return float(np.rad2deg(np.arccos(np.clip((np.trace(u @ v) - 1) / 2, -1, 1))))
 
 
 def _check_forms(image: Any, path: str | Path, what: str) -> None:
@@ -186,7 +200,7 @@ def processing(
     Yields
     ------
     engine : works in a folder beside the outputs, removed at the end
-    facts : dict to which the job adds `quality` and other facts for the record
+    facts : dict to which the job adds `quality` and other facts for the record; its `notes` are printed
     """
     from restresponse.provenance import versions
 
@@ -206,6 +220,8 @@ def processing(
             for key, path in outputs.items():
                 if key != "record":
                     write_text(path, "")
+        for note in facts.get("notes", []):
+            print(f"note: {note}")
         methods = [step["method"] for step in works.steps]
         content |= {"steps": works.steps, "methods": methods, **facts, "versions": versions()}
         write_json(outputs["record"], content)

@@ -15,7 +15,7 @@ from restresponse import grid
 from restresponse.dataset.sidecars import read_object
 from restresponse.engines import Engine
 from restresponse.engines.masks import dice
-from restresponse.engines.reading import processing, read_raw
+from restresponse.engines.reading import header_notes, processing, read_raw
 from restresponse.engines.tissues import template_priors
 from restresponse.errors import InputError
 from restresponse.files import parse_table, write_image, write_json, write_table
@@ -73,6 +73,7 @@ def adopt_scan(
     with processing(engine, engine_settings or {}, outputs, further) as (works, facts):
         data, image = read_raw(bold, 4, "BOLD")
         facts["n_volumes"] = data.shape[3]
+        facts["notes"] = header_notes(image, bold, "BOLD")
         check_signal(data, bold)
         works.add("preprocessing", origin or "not known", None, {"space": space},
                   f"The images were preprocessed elsewhere ({origin or 'by a program that their dataset does not name'}) "

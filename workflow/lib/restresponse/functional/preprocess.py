@@ -83,7 +83,7 @@ def preprocess_scan(
         facts["anatomical_quality"] = before.get("quality", {})
         data, image = read_raw(bold, 4, "BOLD")
         facts["n_volumes"] = data.shape[3]
-        facts["notes"] = header_notes(image)
+        facts["notes"] = header_notes(image, bold, "BOLD")
         check_signal(data, bold)
         not_steady = facts["volumes_before_steady_state"] = volumes_before_steady_state(data)
         raw = _copy(data, image, repetition_time, works.folder / "bold.nii")

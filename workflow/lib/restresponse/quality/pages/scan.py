@@ -87,6 +87,7 @@ def write_scan_page(
         "measures": measure_rows(found, limits),
         "anatomical_measures": anatomical_rows(t1w),
         "unwarping": unwarping(before),
+        "notes": [*(t1w.get("notes") or []), *(before.get("notes") or [])],
         "censored": censored(denoised),
         "dof": degrees(denoised, limits["minimum_dof"]),
         "steps": {"T1w image": step_rows(t1w), "BOLD scan": step_rows(before)},
