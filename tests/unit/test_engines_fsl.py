@@ -8,13 +8,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 from fsl_conventions import KINDS, SHAPE, epi_affine, fsl_home, fsl_millimetres, turned, voxel_of, write_image  # noqa: F401
+from preprocessed_phantom import ANATOMICAL, anatomical_outputs, noise_image
 from scipy import ndimage
 
 from restresponse import grid
+from restresponse.anatomical import normalise_anatomical
 from restresponse.engines import EngineFailure, Normalisation, engine, fsl_installation, warps
 from restresponse.engines import fsl_transforms as transforms
 from restresponse.engines.fsl import Fsl
 from restresponse.errors import InputError
+from restresponse.files import read_json
 
 
 @pytest.mark.parametrize("source", KINDS)
@@ -151,3 +154,40 @@ def test_a_program_that_fails_leaves_its_words_and_no_output(tmp_path, home, mon
     with pytest.raises(MemoryError, match="fslmaths was killed"):
         works.smooth(series, 5)
     assert works.steps == []
+
+
+WROTE = {
+    "robustfov": "cp T1w.nii head.nii; echo 'Final FOV is:'",
+    "bet": "cp head.nii bet_mask.nii",
+    "fast": "cp T1w_brain.nii bias_bias.nii",
+}
+HALF = {"bet": "bet_mask.nii", "fast": "bias_seg.nii", "flirt": "affine.flirt"}  # what is there when it fails
+
+
+@pytest.mark.parametrize(
+    ("failing", "status", "done"),
+    [
+        ("bet", 1, []),
+        ("fast", 0, ["brain extraction"]),  # FSL's programs may end with 0, and without what was asked for
+        ("flirt", 1, ["brain extraction", "bias correction"]),
+    ],
+)
+def test_a_t1w_whose_program_fails_half_way_is_recorded_in_fsls_words_and_leaves_nothing_whole(
+    tmp_path, home, monkeypatch, failing, status, done
+):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (home / "bin").mkdir()
+    for name in fsl_installation.PROGRAMS:
+        _program(home / "bin", name, WROTE.get(name, "echo 'was not to be run' >&2; exit 1"))
+    says = "echo 'Image Exception : #63 :: No image files match' >&2; echo 'Segmentation was given up' >&2"
+    _program(home / "bin", failing, f"echo half > {HALF[failing]}; {says}; exit {status}")
+    t1w = noise_image(tmp_path / "T1w.nii.gz", (12, 12, 12))
+    outputs = anatomical_outputs(tmp_path / "out")
+    normalise_anatomical(t1w, outputs, **ANATOMICAL | {"engine": "fsl"})
+    record = read_json(outputs["record"])
+    assert record["status"] == "failed" and record["engine"] == "fsl"
+    assert record["reason"].startswith(f"FSL's {failing} ")
+    assert "Image Exception : #63 :: No image files match | Segmentation was given up" in record["reason"]
+    assert [step["step"] for step in record["steps"]] == done
+    assert all(path.stat().st_size == 0 for name, path in outputs.items() if name != "record")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in outputs.values()}

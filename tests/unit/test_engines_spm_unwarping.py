@@ -204,3 +204,13 @@ def test_spm_is_not_started_where_there_is_no_distortion(tmp_path):
     assert "hardly more than one along an axis without distortion" in step["parameters"]["why"]
     assert "passes" not in step["parameters"]
     assert not (tmp_path / "calls.txt").exists() and not (tmp_path / "given.m").exists()
+
+
+def test_a_field_that_a_second_look_does_not_confirm_is_not_given_to_spm(tmp_path):
+    """The corrected reference comes to lie beside the T1w, where no field makes them alike."""
+    scan = Head(tmp_path, 1.6, np.linalg.inv(turned(0, 0, (12, 0, 0)) @ TO_EPI))
+    assert scan.unwarped(OFF) is None
+    [step] = scan.works.steps
+    assert (step["step"], step["tool"], step["parameters"]["passes"]) == ("unwarping", "none", 2)
+    assert "hardly more than one along an axis without distortion" in step["parameters"]["why"]
+    assert (tmp_path / "calls.txt").exists() and not (tmp_path / "given.m").exists()
