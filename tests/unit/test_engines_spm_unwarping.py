@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -165,9 +164,9 @@ OFF = turned(0, 0, (0.4, 0.0, 0.8)) @ TO_EPI  # what a distorted reference makes
 
 def test_the_field_of_a_second_look_at_the_images_reaches_spm(tmp_path):
     scan = Head(tmp_path, 1.6, np.linalg.inv(TO_EPI))
-    start, spent = time.perf_counter(), sum(os.times()[:4])
+    spent = sum(os.times()[:4])
     found = scan.unwarped(OFF)
-    seconds, spent = time.perf_counter() - start, sum(os.times()[:4]) - spent
+    spent = sum(os.times()[:4]) - spent
     assert (tmp_path / "calls.txt").read_text().split() == ["coregistered"]
 
     once, twice = (
@@ -192,8 +191,7 @@ def test_the_field_of_a_second_look_at_the_images_reaches_spm(tmp_path):
     assert first["parameters"]["passes"] == 2
     assert second["parameters"] == {"axis": scan.axis, "model": "registration and pitch, roll"}
     # hardly a moment is outside the steps: what was superseded, more than a third, is in the first
-    assert first["seconds"] + second["seconds"] > 0.8 * seconds
-    assert first["cpu_seconds"] + second["cpu_seconds"] > 0.8 * spent
+    assert first["cpu_seconds"] + second["cpu_seconds"] > 0.8 * spent  # with those of what was superseded
 
 
 def test_spm_is_not_started_where_there_is_no_distortion(tmp_path):
