@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from bids_tree import N_SLICES, TIMES, TR, add_scan, add_t1w, default_settings, start, write_nifti, write_sidecar
 
@@ -100,6 +102,26 @@ def test_epis_read_out_both_ways_or_one_against_the_scan(bids):
         ("j", 0.03),
         ("j-", 0.04),
     ]
+
+
+def test_epis_stored_along_other_axes_than_the_scan(bids):
+    """The scan is read out along j-; the first is stored flipped, so that its own j- runs the other way, the second turned."""
+    path = add_map(bids, "epi", "sub-01_dir-PA", PhaseEncodingDirection="j-", TotalReadoutTime=0.03, IntendedFor=HERE)
+    image = nib.load(path)
+    flipped = image.affine @ np.diag([1, -1, 1, 1])
+    nib.Nifti1Image(np.asarray(image.dataobj), flipped).to_filename(path)
+    found = json.loads(row_of(bids, "fieldmap")[0]["fieldmap"])
+    assert list(found["directions"].values()) == ["j-"]
+    path = add_map(bids, "epi", "sub-01_dir-AP", PhaseEncodingDirection="i-", TotalReadoutTime=0.03, IntendedFor=HERE)
+    nib.Nifti1Image(np.asarray(image.dataobj), image.affine[:, [1, 0, 2, 3]]).to_filename(path)
+    found = json.loads(row_of(bids, "fieldmap")[0]["fieldmap"])
+    assert sorted(found["directions"].values()) == ["i-", "j-"]
+    nib.Nifti1Image(np.asarray(image.dataobj), image.affine).to_filename(path)
+    row, (note,) = row_of(bids)
+    assert list(json.loads(row["fieldmap"])["directions"].values()) == ["j-"]
+    assert (
+        "sub-01_dir-AP_epi.nii.gz: read out along i- of the scan's voxel axes, the scan along j-; expected the" in note
+    )
 
 
 def test_a_ready_made_field_comes_before_phases(bids):

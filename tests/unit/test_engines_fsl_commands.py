@@ -253,7 +253,10 @@ def test_a_field_maps_magnitude_is_registered_by_intensity_alone_and_leaves_the_
 )
 def test_a_field_map_goes_to_fugue_in_rad_per_second_with_its_echo_spacing(tmp_path, home, axis, sign, right, named):
     affine = epi_affine("right" if right else "left")
-    reference = write_image(tmp_path / "reference.nii", np.zeros(SHAPE, np.float32), affine)
+    ramp = np.moveaxis(
+        np.broadcast_to(100.0 + np.arange(SHAPE[axis]), np.moveaxis(np.empty(SHAPE), axis, -1).shape), -1, axis
+    )
+    reference = write_image(tmp_path / "reference.nii", ramp.astype(np.float32), affine)
     hertz = write_image(tmp_path / "hertz.nii", np.full(SHAPE, 25, np.float32), affine)
     works = Recorded(tmp_path)
     works.answers = {
@@ -272,6 +275,8 @@ def test_a_field_map_goes_to_fugue_in_rad_per_second_with_its_echo_spacing(tmp_p
     np.testing.assert_allclose(np.asarray(nib.load(tmp_path / "fieldmap.nii").dataobj), 25 * 2 * np.pi, rtol=1e-6)
     np.testing.assert_allclose(np.asarray(nib.load(found.shift).dataobj), sign * 1.5)
     assert found.axis == axis and nib.load(found.reference).shape == SHAPE and found.series is None
+    inside = np.moveaxis(np.asarray(nib.load(found.reference).dataobj) - ramp, axis, 0)[3:-3]
+    np.testing.assert_allclose(inside, sign * 1.5, atol=1e-3)  # what belongs at i was at i + shift
     with pytest.raises(InputError, match="TotalReadoutTime"):
         works.unwarp_by_field(tmp_path / "bold.nii", realignment, hertz, PhaseEncoding(axis, sign, None))
 

@@ -220,6 +220,8 @@ def test_phases_of_scanners_are_brought_to_radians():
     np.testing.assert_allclose(fieldmaps.radians(wrapped), wrapped, atol=1e-6)
     np.testing.assert_allclose(fieldmaps.radians(np.rint(wrapped / np.pi * 4096)), wrapped, atol=1e-3)
     np.testing.assert_allclose(fieldmaps.radians(np.rint((wrapped / np.pi + 1) * 2048)), wrapped, atol=2e-3)
+    np.testing.assert_allclose(fieldmaps.radians(np.rint(1e3 * wrapped)), wrapped, atol=1e-3)
+    np.testing.assert_allclose(fieldmaps.radians(np.rad2deg(wrapped)), wrapped, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["phasediff", "phases", "fieldmap"])

@@ -84,6 +84,10 @@ def write_files(folder):
 
 def page_of(folder, minimum_dof=10, without=(), **changes):
     measure_scan(*(folder / name for name in MEASURED), scan=SCAN, participant="sub-01")
+    return page_of_measures(folder, minimum_dof, without, **changes)
+
+
+def page_of_measures(folder, minimum_dof=10, without=(), **changes):
     chosen = {name: folder / path for name, path in zip(NAMES, MEASURED, strict=True)}
     chosen |= {name: folder / path for name, path in ANATOMY.items() if name not in without}
     write_scan_page(chosen, folder / f"{SCAN}.html", settings=SETTINGS | changes, minimum_dof=minimum_dof)
@@ -111,6 +115,15 @@ def test_a_used_scan_says_so_with_what_was_censored_and_how_it_was_unwarped(show
     assert "Distortion was corrected along the phase-encoding axis." in text
     assert "9 values, 0 to 8" in text  # long parameters are put shortly
     assert "T1w: brain mask with the template's (Dice)" in text
+
+
+def test_a_used_scan_of_which_not_everything_is_known_says_what_was_not_judged(files):
+    assert "Every measure keeps its limit." in page_of(files).text
+    unknown = {"mean_framewise_displacement": None, "unknown": {"mean_framewise_displacement": "no motion came"}}
+    write_json(files / "scan.json", read_json(files / "scan.json") | unknown)
+    text = page_of_measures(files).text
+    assert "Used. Every measure that is known keeps its limit." in text
+    assert "Mean framewise displacement is not known (no motion came) and was not judged" in text
 
 
 def test_the_decision_is_the_inclusion_tables_word_for_word(files):

@@ -66,7 +66,7 @@ class FieldMaps:
             for kind in ("fieldmap", "phasediff", "phases")  # the first that is whole is used
             for stem, files in mine.items()
         ]
-        chosen = next((one for one in [*made, self._epis(folder, mine, sidecar, troubles)] if one), None)
+        chosen = next((one for one in [*made, self._epis(run, folder, mine, sidecar, troubles)] if one), None)
         aimless = [stem for stem, files in stems.items() if not self._names_a_scan(files.values(), folder)]
         if chosen is None and aimless and not troubles:
             notes.append(
@@ -206,6 +206,7 @@ class FieldMaps:
 
     def _epis(
         self,
+        run: Image,
         folder: Path,
         mine: Mapping[str, Mapping[str, Path]],
         sidecar: Mapping[str, Any],
@@ -217,6 +218,7 @@ class FieldMaps:
         if not epis or direction not in DIRECTIONS:
             return None  # a scan without a direction is told of by itself
         files, directions, readouts = {}, {}, {}
+        ways: list[str] = []
         for path in epis:
             content = self._sidecar(path, troubles)
             own, said = content.get("PhaseEncodingDirection"), []
@@ -228,11 +230,20 @@ class FieldMaps:
             elif readout is None and not said:
                 said.append(f"{path}: no TotalReadoutTime; expected the read-out's time in s: add it to the sidecar")
             troubles += said
-            if said or own[0] != direction[0] or own in directions.values() or not _readable([path], None, troubles):
+            if said or not _readable([path], None, troubles):
                 continue
+            way = _on_axes_of(run.path, own, path)
+            if way[0] != direction[0]:
+                troubles.append(
+                    f"{path}: read out along {way} of the scan's voxel axes, the scan along {direction}; expected the scan's axis: correct "
+                    "PhaseEncodingDirection, which speaks of the file's own axes, or IntendedFor"
+                )
+            if way[0] != direction[0] or way in ways:
+                continue
+            ways.append(way)
             name = f"epi{len(files) + 1}"
             files[name], directions[name], readouts[name] = str(path), own, readout
-        if all(own == direction for own in directions.values()):
+        if all(way == direction for way in ways):
             if files:
                 troubles.append(
                     f"{folder}: {', '.join(Path(path).name for path in files.values())} without its partner; expected an EPI that is read "
@@ -263,6 +274,19 @@ def total_readout_time(
         )
         return None
     return round(float(value), 8)
+
+
+def _on_axes_of(scan: Path, direction: str, path: Path) -> str:
+    """A direction on an image's voxel axes as one on the scan's, which may be stored otherwise; as it is where a header does not tell."""
+    import nibabel as nib
+    from nibabel import orientations
+
+    try:
+        own, target = (orientations.io_orientation(nib.load(image).affine) for image in (path, scan))
+        axis, flip = orientations.ornt_transform(own, target)["ijk".index(direction[0])]
+    except (OSError, ValueError, nib.filebasedimages.ImageFileError):
+        return direction
+    return "ijk"[int(axis)] + ("-" if direction.endswith("-") == (flip > 0) else "")
 
 
 def _readable(paths: list[Path], dimensions: int | None, troubles: list[str]) -> bool:

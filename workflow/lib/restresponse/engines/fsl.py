@@ -30,7 +30,7 @@ from restresponse.engines import (
 )
 from restresponse.engines import fsl_interfaces as programs
 from restresponse.engines import motion as moving
-from restresponse.engines.distortion import Unwarping
+from restresponse.engines.distortion import Unwarping, undistorted_reference
 from restresponse.engines.masks import dice
 from restresponse.engines.segmentation import Segmentation
 from restresponse.errors import InputError
@@ -231,7 +231,13 @@ class Fsl(Unwarping, Segmentation):
             facts["overlap_start"], facts["overlap"] = (round(value, 3) for value in overlaps)
             chosen = 1 if overlaps[1] > overlaps[0] - _LOST else 0
             facts["taken"] = ("start", "bbr")[chosen]
-            return self._registration(f"{name}_coregistration.mat", found[chosen], overlaps[chosen], "T1w")
+            path = self._registration(f"{name}_coregistration.mat", found[chosen], overlaps[chosen], "T1w")
+        if chosen == 0:
+            self.steps[-1]["method"] = (
+                "The EPI reference was registered to the T1w image by a rigid transform with FLIRT (correlation ratio, FSL); its "
+                "boundary-based cost led away from there and was not used."
+            )
+        return path
 
     def align(self, reference: Path, reference_mask: Path, image: Path, brain_mask: Path) -> Path:
         method = "The EPI reference was registered by a rigid transform with FLIRT (correlation ratio, FSL)."
@@ -265,7 +271,9 @@ class Fsl(Unwarping, Segmentation):
                 shift_out_file="fugue_shift.nii", save_unmasked_shift=True, unwarped_file="fugue_reference.nii", **inputs,
             )  # fmt: skip
             shift = self._write("shift.nii", phase.sign * self._read(shifted), image.affine)
-            reference = self._write("reference_unwarped.nii", self._read("fugue_reference.nii"), image.affine)
+            # FUGUE moves the signal, but leaves it piled up where it was
+            straight = undistorted_reference(realignment.reference, self._read(shift), phase.axis)
+            reference = self._write("reference_unwarped.nii", straight.astype(np.float32), image.affine)
             return Distortion(reference, shift, phase.axis)
 
     def resample(

@@ -59,10 +59,16 @@ def hertz_of_phase(phase: np.ndarray, mask: np.ndarray, interval: float) -> np.n
 
 
 def radians(stored: np.ndarray) -> np.ndarray:
-    """Wrapped phase in rad of a stored image: as it is, or as scanners write it, 0 to 4095 or -4096 to 4095 for a turn."""
+    """Wrapped phase in rad of a stored image: as it is, or as scanners write it.
+
+    That is 0 to 4095 or -4096 to 4095 for a turn (or another power of two), or milliradians or degrees from -half a turn to half a turn.
+    """
     low, high = float(stored.min()), float(stored.max())
     if high - low <= 2.1 * np.pi:
         return stored.astype(np.float32)
+    for half in (1e3 * np.pi, 180.0):
+        if np.allclose([-low, high], half, rtol=0.01):
+            return (stored / half * np.pi).astype(np.float32)
     if low >= 0:
         half = 2 ** np.ceil(np.log2(high + 1)) / 2
         return ((stored - half) / half * np.pi).astype(np.float32)

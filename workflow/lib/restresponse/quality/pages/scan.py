@@ -11,7 +11,7 @@ import numpy as np
 from restresponse.files import read_json, read_table, whole, writing_folder
 from restresponse.images import read_series
 from restresponse.layout import anatomical_files, denoised_files, functional_files
-from restresponse.quality.inclusion import limits_of, reasons_against
+from restresponse.quality.inclusion import limits_of, not_judged, reasons_against
 from restresponse.quality.measures import moments, signal_mask
 from restresponse.quality.pages.averages import Sums, maps_of_scan
 from restresponse.quality.pages.montage import MAGMA, OUTLINE_UNIT, Montage, window
@@ -84,6 +84,7 @@ def write_scan_page(
         "scan": found["scan"],
         "failed": found["failed"],
         "reasons": reasons_against(found, limits),
+        "not_judged": not_judged(found, limits),
         "measures": measure_rows(found, limits),
         "anatomical_measures": anatomical_rows(t1w),
         "unwarping": unwarping(before),
