@@ -118,6 +118,21 @@ def test_a_tilt_is_no_turn_and_what_the_note_advises_does_what_it_says(tmp_path)
     assert header_notes(image, path, "T1w") == []
 
 
+def test_a_header_that_does_not_say_how_the_image_lies_is_noted(tmp_path):
+    image = nib.load(_image(tmp_path, _head()))
+    image.set_sform(None, code=0)
+    image.set_qform(None, code=0)
+    path = tmp_path / "analyze.nii.gz"
+    image.to_filename(path)
+    _, image = read_raw(path, 3, "T1w")
+    assert nib.aff2axcodes(image.affine) == ("L", "A", "S")  # as the note says
+    (note,) = header_notes(image, path, "T1w")
+    assert (
+        "the header of the T1w analyze.nii.gz does not say how the image lies (sform_code and qform_code are 0)" in note
+    )
+    assert "from right to left, from back to front and from bottom to top" in note and "convert it again" in note
+
+
 def test_notes_are_in_the_record_and_in_the_jobs_log_even_of_data_that_fail(tmp_path, capsys):
     outputs = {"record": tmp_path / "out" / "record.json"}
     with processing("embedded", {}, outputs, {}) as (_, facts):

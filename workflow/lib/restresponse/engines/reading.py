@@ -95,6 +95,12 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
 
 def header_notes(image: Any, path: str | Path, what: str) -> list[str]:
     """What a user should know of a raw image's header though it can be read: one sentence each; arguments as in `read_raw`."""
+    if not any(form(coded=True)[1] for form in (image.get_sform, image.get_qform)):
+        return [
+            f"the header of the {what} {Path(path).name} does not say how the image lies (sform_code and qform_code are 0): its axes were "
+            "taken to run from right to left, from back to front and from bottom to top, so that left and right may be exchanged: "
+            "convert it again from the scanner's images"
+        ]
     apart = _forms_apart(image)
     if apart is None or apart < _FORMS_APART:
         return []
