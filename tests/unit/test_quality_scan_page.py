@@ -195,6 +195,28 @@ def test_a_scan_without_a_t1w_or_motion_is_shown_without_them(files):
 # ---------------------------------------------------------------- what the page of a scan must show
 
 
+def test_a_series_without_its_mean_is_shown_by_what_varies_and_all_of_it(files):
+    """Rounding of a mean that was taken out is no signal: half of the brain would be lost by chance."""
+    brain, affine = grid.brain_mask(SIZE), grid.grid(SIZE)[1]
+    noise = np.random.default_rng(3).standard_normal((*brain.shape, N_SCANS)) * brain[..., None]
+    centred = (
+        noise - noise.mean(axis=3, keepdims=True) + 1e-3 * np.random.default_rng(4).standard_normal((*brain.shape, 1))
+    )
+    write_image(files / "preproc.nii.gz", centred.astype(np.float32), affine)
+    reason = {"unknown": {"tsnr": "its mean was taken out"}}
+    write_json(files / "record.json", read_json(files / "record.json") | reason)
+    outline = page_of(files)
+    assert not outline.named("image", id="i-tsnr") and not any(
+        "signal-to-noise" in figure.caption for figure in outline.figures
+    )
+    assert any(
+        "standard deviation in time (its mean was taken out before)" in figure.caption for figure in outline.figures
+    )
+    voxels = [int(count.replace(",", "")) for count in re.findall(r">\d+ of ([\d,]+)</text>", outline.source)]
+    there = sum((grid.template_image(name, SIZE) > 0.5).sum() for name in ("GM", "WM"))
+    assert len(voxels) == 3 and sum(voxels) > 0.9 * there
+
+
 def test_the_map_of_tsnr_is_shown_in_its_colours_with_its_scale(shown):
     (image,) = shown.named("image", id="i-tsnr")
     (figure,) = (figure for figure in shown.figures if figure.caption.startswith("Temporal signal-to-noise ratio"))

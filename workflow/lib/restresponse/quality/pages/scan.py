@@ -104,14 +104,13 @@ def write_scan_page(
         if series.shape[:3] == brain.shape == own.shape:
             mean, deviation = moments(series, slope, intercept)
             maps = {name: _load(files[name])[0] for name in ("T1w", *TISSUES) if _exists(files.get(name))}
-            content["pictures"] = pictures(mean, deviation, brain > 0, own > 0, affine, maps)
+            no_mean = "tsnr" in found.get("unknown", {})  # taken out before: what is left of it is rounding
+            signal = signal_mask(deviation if no_mean else mean, brain > 0)
+            content["pictures"] = pictures(mean, deviation, signal, brain > 0, own > 0, affine, maps, no_mean=no_mean)
             table = read_table(files["confounds"]) if _exists(files["confounds"]) else None
-            signal = signal_mask(mean, brain > 0)
             content["time"] = in_time(series, signal, maps, table, before, denoised)
             if not content["reasons"]:
-                known = deviation if found["tsnr"] is not None else None
-                signal = signal if known is not None else signal_mask(deviation, brain > 0)
-                averaged = maps_of_scan(mean, known, signal, maps.get("T1w"), brain > 0)
+                averaged = maps_of_scan(mean, None if no_mean else deviation, signal, maps.get("T1w"), brain > 0)
     render("scan.html.j2", page, content)
     return averaged
 
@@ -119,33 +118,38 @@ def write_scan_page(
 def pictures(
     mean: np.ndarray,
     deviation: np.ndarray,
+    signal: np.ndarray,
     brain: np.ndarray,
     own: np.ndarray,
     affine: np.ndarray,
     maps: Mapping[str, np.ndarray],
+    *,
+    no_mean: bool = False,
 ) -> dict[str, Any]:
     """Images and outlines of the montage, each once: the template places them where they are wanted.
 
-    `mean` and `deviation` (n_x, n_y, n_z) in time; `brain` the template's, `own` the scan's mask; `maps` what there is of
-    `T1w`, `GM`, `WM` and `CSF` on the same grid.
+    `mean` and `deviation` (n_x, n_y, n_z) in time; `signal` where there is any; `brain` the template's, `own` the scan's mask; `maps` what
+    there is of `T1w`, `GM`, `WM` and `CSF` on the same grid. With `no_mean` the deviation is shown, and no temporal SNR.
     """
     from restresponse.grid import template_image
 
     montage = Montage(brain | own, affine)
-    signal = signal_mask(mean, brain)
+    seen = deviation if no_mean else mean
     ratio = np.divide(mean, deviation, out=np.zeros_like(mean), where=signal & (deviation > 0))
     top = float(np.percentile(ratio[ratio > 0], 98)) if (ratio > 0).any() else 1.0
     template = template_image("T1w", float(affine[0, 0]))
     images = {
-        "epi": montage.photograph(mean, 0.0, 1.25 * window(mean, own | brain)[1]),
+        "epi": montage.photograph(seen, 0.0, 1.25 * window(seen, own | brain)[1]),
         "template": montage.photograph(template, 0.0, 1.15 * window(template, brain)[1]),
-        "tsnr": montage.heat(ratio, 0.0, top),
     }
+    if not no_mean:
+        images["tsnr"] = montage.heat(ratio, 0.0, top)
     if "T1w" in maps:
         images["t1w"] = montage.photograph(maps["T1w"], 0.0, 1.15 * window(maps["T1w"], brain)[1])
     outlines = {"brain": montage.outline(brain), "own": montage.outline(own)}
     outlines |= {name.lower(): montage.outline(maps[name]) for name in TISSUES if name in maps}
     return {
+        "no_mean": no_mean,
         "unit": OUTLINE_UNIT,
         "width": montage.width,
         "height": montage.height,
