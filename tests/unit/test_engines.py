@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -299,6 +300,15 @@ def test_a_programs_failure_is_the_datas_and_a_kill_is_the_machines(tmp_path, mo
     monkeypatch.setattr(niimath.Smoothing, "run", killed)
     with pytest.raises(MemoryError):
         works.smooth(tmp_path / "broken.nii", 5)
+
+
+def test_a_library_that_does_not_load_is_the_machines_failure(tmp_path, monkeypatch):
+    works = engine("embedded", tmp_path)
+    nib.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)).to_filename(tmp_path / "a.nii")
+    np.savetxt(tmp_path / "a.mat", np.eye(4))
+    monkeypatch.setitem(sys.modules, "picsl_greedy", None)  # what Python does with a module that it cannot import
+    with pytest.raises(ImportError):
+        works.to_template(tmp_path / "a.nii", Normalisation(tmp_path / "a.mat", None))
 
 
 def test_files_of_other_folders_are_refused(tmp_path):

@@ -156,6 +156,21 @@ def test_a_program_that_fails_leaves_its_words_and_no_output(tmp_path, home, mon
     assert works.steps == []
 
 
+def test_a_program_or_a_folder_that_is_lost_meanwhile_is_not_the_datas_failure(tmp_path, home, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (home / "bin").mkdir()
+    works = Fsl(tmp_path)
+    series = write_image(tmp_path / "s.nii", np.zeros((4, 4, 4, 3), np.float32), np.eye(4))
+    with pytest.raises(OSError, match=r'fslmaths did not start.*No command "fslmaths" found'):
+        works.smooth(series, 5)
+    _program(home / "bin", "fslmaths", "echo 'error while loading shared libraries: libopenblas.so.0' >&2; exit 127")
+    with pytest.raises(OSError, match=r"fslmaths did not start.*libopenblas\.so\.0"):
+        works.smooth(series, 5)
+    fsl_installation.schedule().unlink()
+    with pytest.raises(FileNotFoundError, match=r"bbr\.sch is not in FSL's folder"):
+        fsl_installation.schedule()
+
+
 WROTE = {
     "robustfov": "cp T1w.nii head.nii; echo 'Final FOV is:'",
     "bet": "cp head.nii bet_mask.nii",

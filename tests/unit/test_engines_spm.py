@@ -203,6 +203,57 @@ def test_a_program_that_is_not_there_fails_the_job_not_the_scan(tmp_path, comman
     assert not outputs["record"].exists()
 
 
+def _tissue_maps(path: Path, *classes: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.Nifti1Image(np.full((6, 7, 6, *classes), 1 / 6, np.float32), np.eye(4)).to_filename(path)
+    return path
+
+
+def _job(tmp_path: Path, settings: dict) -> dict[str, Path]:
+    outputs = anatomical_outputs(tmp_path / "out")
+    t1w = _image(tmp_path / "T1w.nii.gz", (12, 12, 12))
+    normalise_anatomical(t1w, outputs, **ANATOMICAL | {"engine": "spm"}, engine_settings=settings)
+    return outputs
+
+
+@pytest.mark.parametrize("priors", ["template", "spm"])
+@pytest.mark.parametrize("classes", [(), (5,), (7,)])
+def test_a_folder_with_other_tissue_maps_than_spms_is_refused_before_any_scan(tmp_path, classes, priors):
+    maps = _tissue_maps(tmp_path / "spm" / "tpm" / "TPM.nii", *classes)
+    settings = _program(tmp_path / "spm.sh", "exit 0") | {"folder": str(tmp_path / "spm"), "priors": priors}
+    config = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "config.yaml").read_text())
+    config["anatomical"]["engine"], config["engines"]["spm"] = "spm", settings
+    said = r"TPM\.nii are not SPM's: the file has the shape \(6, 7, 6.*expected the 6 classes.*engines\.spm\.folder"
+    with pytest.raises(InputError, match=said):
+        check_found(validate(config, tmp_path))
+    with pytest.raises(InputError, match=said):
+        _job(tmp_path, settings)
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").glob("*.json"))
+    maps.write_bytes(b"half of it")
+    with pytest.raises(InputError, match=r"TPM\.nii are not SPM's: the file cannot be read as an image"):
+        check_found(validate(config, tmp_path))
+    _tissue_maps(maps, 6)
+    check_found(validate(config, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ('cp "$MAPS" "$folder/own_priors.nii"', r"of the SPM that engines\.spm\.command runs .*shape \(6, 7, 6, 5\); expected 6 classes"),
+        ("echo 'Error using copyfile'; echo 'No matching files were found.'; exit 1", "could not be copied.*No matching files"),
+        ("exit 0", "could not be copied.*an output was not written"),
+    ],
+)  # fmt: skip
+def test_tissue_maps_that_the_program_has_wrong_or_lacks_fail_the_job_not_the_scan(
+    tmp_path, monkeypatch, lines, expected
+):
+    monkeypatch.setenv("MAPS", str(_tissue_maps(tmp_path / "odd.nii", 5)))
+    start = "echo 'SPM version: SPM12 Release: 7771'\nfor script; do :; done\nfolder=$(dirname \"$script\")\n"
+    with pytest.raises(OSError, match=expected):
+        _job(tmp_path, _program(tmp_path / "spm.sh", start + lines) | {"priors": "template"})
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["the patients' scans", "$(touch pwned)", "a; touch pwned", "`touch pwned`", "a&b"])
 def test_a_folder_that_matlab_or_the_shell_reads_otherwise_is_refused(tmp_path, name):
     settings = _program(tmp_path / "spm.sh", "exit 0")

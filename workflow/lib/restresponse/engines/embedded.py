@@ -303,7 +303,7 @@ class Embedded(distorting.Unwarping, Segmentation):
         target = self.folder / interface.inputs.out_file
         try:
             interface.run(cwd=str(self.folder))
-        except MemoryError:
+        except (MemoryError, ImportError):  # a library that does not load is the machine's
             raise
         except Exception as error:
             said, name = str(error), type(interface).__name__

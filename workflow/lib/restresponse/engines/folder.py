@@ -16,6 +16,7 @@ from restresponse.engines import Engine, EngineFailure, Normalisation, warps
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
 _WARP_VOXEL = 2.0  # mm, of a `Normalisation`'s grid
 _KILLED = ("Return code: -9", "Return code: 137", "Return code: -7", "Return code: 135", "bad_alloc")
+_NOT_STARTED = ("Return code: 126", "Return code: 127", 'No command "')  # of a shell, of the loader, of nipype
 _CRASHED = ("Return code: -11", "Return code: 139", "Return code: -6", "Return code: 134")
 
 
@@ -68,4 +69,8 @@ def failure_of(program: str, said: str, words: str, folder: Path, *, killed: boo
         return MemoryError(f"{program} was killed or ran out of memory:\n{said}")
     if shutil.disk_usage(folder).free < _LEAST_DISK:
         return OSError(errno.ENOSPC, f"no space left where {program} writes", str(folder))
+    if any(mark in said for mark in _NOT_STARTED):
+        return OSError(
+            f"{program} did not start; expected its program and the libraries it needs: install it again: {words}"
+        )
     return EngineFailure(f"{program} failed: {words}")

@@ -48,10 +48,10 @@ def version() -> str | None:
 
 
 def schedule() -> Path:
-    """FLIRT's schedule for boundary-based registration. Raises `InputError` where FSL's folder is not known."""
+    """FLIRT's schedule for boundary-based registration. Raises `FileNotFoundError`, which is no scan's, where it is not in FSL's folder."""
     home = folder()
     if home is None or not (home / _SCHEDULE).is_file():
-        raise InputError(_sentence(f"{_SCHEDULE} is not in FSL's folder ({home or 'FSLDIR is not set'})"))
+        raise FileNotFoundError(_sentence(f"{_SCHEDULE} is not in FSL's folder ({home or 'FSLDIR is not set'})"))
     return home / _SCHEDULE
 
 
@@ -61,7 +61,10 @@ def check() -> None:
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
         raise InputError(_sentence(f"{', '.join(missing)} not found on PATH or in FSLDIR ({folder() or 'not set'})"))
-    schedule()
+    try:
+        schedule()
+    except FileNotFoundError as error:
+        raise InputError(str(error)) from None
 
 
 def _sentence(found: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from restresponse.engines import fsl_installation
 from restresponse.errors import InputError
 
+CLASSES = 6  # of SPM's tissue maps: grey and white matter, CSF, bone, soft tissue, air
 _WAY_OUT = (
     "SPM standalone needs no MATLAB licence (https://www.fil.ion.ucl.ac.uk/spm/docs/installation/standalone/: the program and "
     "the MATLAB Runtime, engines.spm.command: run_spm12.sh RUNTIME_FOLDER script); the embedded engine needs no program at "
@@ -45,7 +46,7 @@ def spm_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        No command, or its program is not found or cannot be executed; a folder without SPM's tissue maps.
+        No command, or its program is not found or cannot be executed; a folder without SPM's tissue maps, or with others.
     """
     command, folder = settings.get("command"), settings.get("folder")
     if not command:
@@ -68,8 +69,35 @@ def spm_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             f"engines.spm.folder is {folder}, which has no file tpm/TPM.nii; expected the folder of SPM, with spm.m and the "
             "tissue maps: correct it, or set it to null where the program knows its own"
         )
+    if folder:
+        _check_maps(Path(folder) / "tpm" / "TPM.nii")
     return {
         **settings,
         "command": shlex.join([str(Path(found).absolute()), *arguments]),
         "folder": str(Path(folder).absolute()) if folder else None,
     }
+
+
+def wrong_maps(path: Path) -> str | None:
+    """What a file of tissue maps is in place of SPM's six classes, read off its header; None where it is those."""
+    import nibabel as nib
+
+    try:
+        shape = nib.load(path).shape
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+    ) as error:
+        return f"cannot be read as an image ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
+    return None if len(shape) == 4 and shape[3] == CLASSES else f"has the shape {shape}"
+
+
+def _check_maps(path: Path) -> None:
+    if found := wrong_maps(path):
+        raise InputError(
+            f"the tissue maps {path} are not SPM's: the file {found}; expected the {CLASSES} classes of its TPM.nii, one a volume: set "
+            "engines.spm.folder to a folder of SPM that has them, or to null where the program knows its own"
+        )

@@ -154,6 +154,17 @@ class TissueMaps(_Batch):
             f"copyfile(fullfile(spm('Dir'), 'tpm', 'TPM.nii'), '{self.inputs.copy}');\n"
         )
 
+    def run(self, *arguments: Any, **inputs: Any) -> Any:
+        try:
+            return super().run(*arguments, **inputs)
+        except BatchError as error:
+            if error.killed or self.release is None:
+                raise
+            raise OSError(  # no scan has a part in this batch
+                f"SPM's tissue maps (tpm/TPM.nii in its folder) could not be copied; expected them beside SPM's programs: restore them, or name a "
+                f"folder of SPM that has them in engines.spm.folder; SPM said: {error}"
+            ) from error
+
     def _list_outputs(self) -> dict[str, str]:
         return {"copy": self.inputs.copy}
 

@@ -12,8 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from restresponse import grid
-from restresponse.engines import greedy, tissues, warps
-from restresponse.errors import InputError
+from restresponse.engines import greedy, programs, tissues, warps
 
 VOXEL_SIZE = 1.0  # mm, as the template has
 SHARPNESS = 2.5  # power of the template's maps, which the average over people blurs: else fluid takes the cortex
@@ -26,13 +25,18 @@ def write(path: Path, own: Path) -> Path:
     """Write the six classes of `own`, SPM's TPM.nii, in the template's space: (181, 217, 181, 6) float32 that sum to 1.
 
     The registration leaves its files in the folder of `path`, which must be a job's own.
+
+    Raises
+    ------
+    OSError
+        The maps are not SPM's: the machine is set up wrongly, and no scan is to blame.
     """
-    image = nib.as_closest_canonical(nib.load(own))
-    if len(image.shape) != 4 or image.shape[3] != 6:
-        raise InputError(
-            f"{own} has the shape {image.shape}; expected the six classes of SPM's TPM.nii: correct engines.spm.folder, or set "
-            "engines.spm.priors to spm"
+    if found := programs.wrong_maps(own):
+        raise OSError(
+            f"the tissue maps of the SPM that engines.spm.command runs are not SPM's: TPM.nii {found}; expected {programs.CLASSES} "
+            "classes, one a volume: restore SPM's own file, or name a folder of SPM that has it in engines.spm.folder"
         )
+    image = nib.as_closest_canonical(nib.load(own))
     classes = np.asarray(image.dataobj, np.float32)
     places = _places(path.parent, _brain(_REGISTRATION_VOXEL, 1)[..., :2], classes[..., :2], image.affine)
     shape, affine = grid.grid(VOXEL_SIZE)

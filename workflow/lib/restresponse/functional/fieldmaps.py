@@ -94,6 +94,7 @@ def continued(field: np.ndarray, mask: np.ndarray, voxel_size: np.ndarray) -> np
 def _of_phases(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.ndarray, np.ndarray]:
     """Of a phase difference or two phases: the magnitude as a file, Hz and brain on its grid."""
     from restresponse.engines import niimath
+    from restresponse.engines.folder import failure_of
 
     files, times = field_map["files"], field_map["echo_times"]
     magnitude, image, mask = _magnitude(works, files.get("magnitude1") or files["magnitude2"])
@@ -114,9 +115,7 @@ def _of_phases(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.nd
         interface.run(cwd=str(works.folder))
         unwrapped = _read(works.folder / "fieldmap_unwrapped.nii")
     except (RuntimeError, FileNotFoundError) as error:
-        if "Return code: -9" in str(error) or "Return code: 137" in str(error):
-            raise MemoryError(f"the unwrapping of phases was killed:\n{error}") from error
-        raise EngineFailure(f"the phases of the field map {files} could not be unwrapped: {error}") from error
+        raise failure_of(f"the unwrapping of the phases of {files}", str(error), str(error), works.folder) from error
     works.add(
         "field map", "niimath", niimath.VERSION, {"kind": field_map["kind"], "echo_times": list(times)},
         "The phase difference of the field map was unwrapped (ROMEO, niimath) and divided by the echoes' distance.",
