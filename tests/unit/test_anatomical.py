@@ -131,6 +131,8 @@ def _bad_images(folder: Path) -> dict[str, tuple[Path, str]]:
         image.to_filename(folder / f"{name}.nii.gz")
         paths[name] = (folder / f"{name}.nii.gz", words)
     nib.Nifti1Image(whole, affine).to_filename(folder / "whole.nii.gz")
+    nib.Nifti1Image(whole, affine + 0.5 * np.eye(4, k=1) * [1, 1, 0, 0]).to_filename(folder / "sheared.nii.gz")
+    paths["sheared"] = (folder / "sheared.nii.gz", "sheared: the axes of its voxels are up to 3.6 degrees off")
     content = (folder / "whole.nii.gz").read_bytes()
     (folder / "truncated.nii.gz").write_bytes(content[: len(content) // 2])
     paths["truncated"] = (folder / "truncated.nii.gz", "cannot be read to its end")
@@ -142,7 +144,7 @@ def _bad_images(folder: Path) -> dict[str, tuple[Path, str]]:
 
 
 @pytest.mark.parametrize(
-    "case", ["constant", "nan", "four_dimensional", "truncated", "text", "empty", "not_t1_weighted"]
+    "case", ["constant", "nan", "four_dimensional", "truncated", "text", "empty", "sheared", "not_t1_weighted"]
 )
 def test_a_bad_t1w_is_recorded_and_leaves_empty_files(tmp_path, case):
     path, words = _bad_images(tmp_path)[case]

@@ -8,9 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from restresponse.engines.reading import header_notes, processing, read_raw
+from restresponse.engines import EngineFailure, Normalisation, engine, motion
+from restresponse.engines.reading import check_axes, header_notes, processing, read_raw
 from restresponse.errors import InputError
 from restresponse.files import read_json
+from restresponse.functional.fieldmaps import prepare_field
+from restresponse.functional.unwarping import phase_encoding
 
 SHAPE = (12, 14, 10)
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
@@ -116,6 +119,86 @@ def test_a_tilt_is_no_turn_and_what_the_note_advises_does_what_it_says(tmp_path)
     _, image = read_raw(tmp_path / "corrected.nii.gz", 3, "T1w")
     np.testing.assert_allclose(image.affine, turned, atol=1e-4)
     assert header_notes(image, path, "T1w") == []
+
+
+def _sheared(share: float, turns: tuple[float, float, float], shears: tuple[float, float, float]) -> np.ndarray:
+    """An oblique affine whose unit axes times their transpose differ from the identity by `share` of ITK's 1e-4."""
+    turn = np.linalg.multi_dot([motion.turn(axis, np.deg2rad([angle]))[0] for axis, angle in enumerate(turns)])
+    shear = np.zeros((3, 3))
+    shear[np.triu_indices(3, 1)] = shears
+    plain = np.abs(turn @ (shear + shear.T) @ turn.T).max()
+    axes = turn @ (np.eye(3) + share * 1e-4 / plain * shear)
+    affine = np.eye(4)
+    affine[:3, :3] = axes / np.linalg.norm(axes, axis=0) * [0.9, 2.0, 3.3]
+    return affine
+
+
+@pytest.mark.parametrize(
+    ("turns", "shears"),
+    [
+        ((0, 0, 0), (1, 0, 0)),
+        ((20, -15, 30), (0, 1, 0)),
+        ((-35, 5, 12), (0.3, -1, 0.7)),
+        ((44, 44, 44), (1, 1, 1)),
+    ],
+)
+def test_a_shear_is_refused_where_greedys_library_would_read_the_image_no_longer(tmp_path, turns, shears):
+    """ITK reads no axes whose product with their transpose is 1e-4 off; what is below is rounding, oblique or not."""
+    works = engine("embedded", tmp_path)
+    np.savetxt(tmp_path / "head.mat", np.eye(4))
+    for share, refused in ((0, False), (0.85, False), (0.95, True), (1.1, True)):
+        affine, name = _sheared(share, turns, shears), f"{share}.nii"
+        path = _image(tmp_path, _head(), sform=affine, qform=affine)
+        data, image = read_raw(path, 3, "T1w")
+        nib.Nifti1Image(data, image.affine).to_filename(tmp_path / name)
+        if refused:
+            with pytest.raises(
+                InputError, match=r"the T1w .*image\.nii\.gz is sheared: .* 0\.0\d+ degrees off right angles"
+            ):
+                check_axes(image, path, "T1w")
+        else:
+            check_axes(image, path, "T1w")
+        if share > 1:
+            with pytest.raises(EngineFailure, match="orthonormal"):
+                works.to_template(tmp_path / name, Normalisation(tmp_path / "head.mat", None))
+        else:
+            works.to_template(tmp_path / name, Normalisation(tmp_path / "head.mat", None))
+
+
+def _tilted(degrees: float) -> np.ndarray:
+    """`AFFINE` with its second axis that many degrees off, towards its first."""
+    affine = AFFINE.copy()
+    affine[:2, 1] = 2 * np.sin(np.deg2rad(degrees)), 2 * np.cos(np.deg2rad(degrees))
+    return affine
+
+
+def test_a_sheared_sform_is_refused_with_its_angle_and_a_remedy_that_helps(tmp_path):
+    path = _image(tmp_path, _head(), sform=_tilted(2.5))
+    image = nib.load(path)
+    with pytest.raises(
+        InputError, match=r"up to 2\.5 degrees off .*its qform has right angles: set sform_code .* to 0"
+    ):
+        check_axes(image, path, "T1w")
+    image.set_sform(None, code=0)
+    check_axes(image, path, "T1w")
+    np.testing.assert_allclose(image.affine, AFFINE, atol=1e-5)
+    alone = nib.Nifti1Image(_head().astype(np.float32), _tilted(2.5))  # without a qform
+    with pytest.raises(
+        InputError, match=r"degrees off right angles; [^:]*: convert the image again from the scanner's"
+    ):
+        check_axes(alone, path, "BOLD")
+
+
+@pytest.mark.parametrize("kind", ["fieldmap", "epi"])
+def test_a_field_map_with_a_sheared_sform_is_one_that_cannot_be_used(tmp_path, kind):
+    path = str(_image(tmp_path, _head(), sform=_tilted(2.5)))
+    field_map = {"kind": "fieldmap", "files": {"fieldmap": path, "magnitude": path}, "units": "Hz"}
+    if kind == "epi":
+        field_map = {"kind": "epi", "files": {"epi1": path}, "directions": {"epi1": "j"}, "readouts": {"epi1": 0.03}}
+    works = engine("embedded", tmp_path)
+    nib.Nifti1Image(_head().astype(np.float32), AFFINE).to_filename(tmp_path / "reference.nii")
+    with pytest.raises(InputError, match=r"image\.nii\.gz is sheared: the axes of its voxels are up to 2\.5 degrees"):
+        prepare_field(works, tmp_path / "reference.nii", phase_encoding("j-", 0.03), field_map)
 
 
 def test_a_header_that_does_not_say_how_the_image_lies_is_noted(tmp_path):

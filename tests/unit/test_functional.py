@@ -144,6 +144,13 @@ def _attempt(tmp_path: Path, data: np.ndarray, words: str, phantom_folder: Path,
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(file.name for file in outputs.values())
 
 
+def _shear(path: Path) -> None:
+    image, affine = nib.load(path), np.diag([8.0, 8.0, 8.0, 1.0])
+    affine[0, 1] = 0.5
+    image.set_sform(affine, code=1)
+    image.to_filename(path)
+
+
 def test_bad_scans_are_recorded_and_leave_empty_files(tmp_path, phantom):  # noqa: F811
     generator = np.random.default_rng(0)
     series = (100 * generator.random((16, 16, 16, 12))).astype(np.float32)
@@ -154,6 +161,7 @@ def test_bad_scans_are_recorded_and_leave_empty_files(tmp_path, phantom):  # noq
         "three": (series[..., 0], "expected 4 dimensions", None),
         "short": (series[..., :2], "2 volumes", None),
         "truncated": (series, "cannot be read", lambda path: path.write_bytes(path.read_bytes()[:3000])),
+        "sheared": (series, "sheared: the axes of its voxels are up to 3.6 degrees off", _shear),
         "noise": (series, "failed", None),
     }
     for name, (data, words, spoil) in cases.items():

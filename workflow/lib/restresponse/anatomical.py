@@ -14,7 +14,7 @@ import numpy as np
 from restresponse import grid
 from restresponse.engines import TISSUES, EngineFailure
 from restresponse.engines.masks import correlation, dice
-from restresponse.engines.reading import header_notes, processing, read_raw
+from restresponse.engines.reading import check_axes, header_notes, processing, read_raw
 from restresponse.files import save_image, write_image, write_text
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def normalise_anatomical(
 
     with processing(engine, engine_settings or {}, outputs, {"source": str(t1w)}) as (works, facts):
         data, image = read_raw(t1w, 3, "T1w")
+        check_axes(image, t1w, "T1w")
         facts["notes"] = header_notes(image, t1w, "T1w")
         upright = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
         raw = works.folder / "T1w.nii"

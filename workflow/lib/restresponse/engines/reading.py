@@ -22,6 +22,7 @@ from restresponse.files import write_json, write_text
 _FORMS_APART = 1.0  # mm; less is rounding: a qform cannot hold shears
 _FORMS_TURNED = 30.0  # degrees; more is no registration of a head to another of its images, but another orientation
 _SIZES_APART = 0.02  # of a voxel's edge
+_SHEAR = 0.9e-4  # in what unit axes times their transpose differ from the identity; ITK, greedy's library, reads no image from 1e-4 on
 
 
 def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, Any]:
@@ -91,6 +92,24 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
         )
     _check_slices(data, path, what)
     return data, image
+
+
+def check_axes(image: Any, path: str | Path, what: str) -> None:
+    """Raise `InputError` where the axes of a raw image's voxels are not at right angles; arguments as in `read_raw`.
+
+    No scanner measures so, greedy's library refuses to read it, and what is a rotation between two images no longer is one.
+    """
+    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
+    if np.abs(axes @ axes.T - np.eye(3)).max() < _SHEAR:
+        return
+    off = float(np.rad2deg(np.arcsin(np.abs(axes.T @ axes - np.eye(3)).max())))
+    remedy = "convert the image again from the scanner's, or restore the header from the original"
+    if image.get_qform(coded=True)[1]:  # which can be of right angles alone
+        remedy = f"its qform has right angles: set sform_code in the header to 0 so that the qform counts, or {remedy}"
+    raise InputError(
+        f"the sform in the header of the {what} {path} is sheared: the axes of its voxels are up to {off:.2g} degrees off right angles; "
+        f"expected right angles, as every scanner has them (a program may have written an affine registration there): {remedy}"
+    )
 
 
 def header_notes(image: Any, path: str | Path, what: str) -> list[str]:

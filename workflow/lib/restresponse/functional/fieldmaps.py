@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from restresponse.engines import Engine, EngineFailure, PhaseEncoding
-from restresponse.engines.reading import read_raw
+from restresponse.engines.reading import check_axes, read_raw
 
 HERTZ_OF = {"Hz": 1.0, "rad/s": 1 / (2 * np.pi), "T": 42.577478518e6}  # of protons
 _SMOOTHING = 2.0  # mm, of the field inside the brain
@@ -220,6 +220,7 @@ def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.n
 def _magnitude(works: Engine, path: str) -> tuple[Path, Any, np.ndarray]:
     """The magnitude as a file of the working folder, its image, and its brain."""
     data, image = read_raw(path, 3, "magnitude")
+    check_axes(image, path, "magnitude")
     saved = _save(works, "fieldmap_magnitude.nii", data, image.affine)
     mask = _brain(works, saved)
     mask &= data > _FAINT * np.median(data[mask])
@@ -238,6 +239,7 @@ def _brain(works: Engine, path: Path) -> np.ndarray:
 
 def _same_grid(path: str, image: Any) -> np.ndarray:
     data, other = read_raw(path, 3, "field map")
+    check_axes(other, path, "field map")
     if data.shape != image.shape[:3] or not np.allclose(other.affine, image.affine, atol=0.01):
         raise EngineFailure(
             f"{path} has another grid than its magnitude: {data.shape} and {image.shape[:3]}, or another position"
@@ -261,6 +263,7 @@ def _mean_volume(path: str) -> Any:
     data = data.mean(axis=3) if data.ndim == 4 else data
     if data.ndim != 3 or not np.isfinite(data).all() or data.min() == data.max():
         raise EngineFailure(f"{path} is no EPI of a head: shape {image.shape}, or constant, or not of numbers")
+    check_axes(image, path, "field map's EPI")
     return nib.Nifti1Image(data, image.affine)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from restresponse import grid
 from restresponse.engines import TISSUES, EngineFailure, Normalisation
 from restresponse.engines.masks import dice
-from restresponse.engines.reading import header_notes, processing, read_raw
+from restresponse.engines.reading import check_axes, header_notes, processing, read_raw
 from restresponse.errors import InputError
 from restresponse.files import read_json, save_image, whole, write_image, write_json, write_table
 from restresponse.functional.confounds import (
@@ -82,6 +82,7 @@ def preprocess_scan(
             raise InputError(f"its T1w image failed: {before['reason']}")
         facts["anatomical_quality"] = before.get("quality", {})
         data, image = read_raw(bold, 4, "BOLD")
+        check_axes(image, bold, "BOLD")
         facts["n_volumes"] = data.shape[3]
         facts["notes"] = header_notes(image, bold, "BOLD")
         check_signal(data, bold)
