@@ -17,6 +17,7 @@ from restresponse.dataset.discovery import Image
 from restresponse.dataset.header import read_header
 from restresponse.dataset.sidecars import Sidecars, entities_of
 from restresponse.errors import InputError
+from restresponse.voxel_axes import direction_along
 
 DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 UNITS = {"Hz": "Hz", "rad/s": "rad/s", "T": "T", "Tesla": "T", "hz": "Hz"}
@@ -277,16 +278,14 @@ def total_readout_time(
 
 
 def _on_axes_of(scan: Path, direction: str, path: Path) -> str:
-    """A direction on an image's voxel axes as one on the scan's, which may be stored otherwise; as it is where a header does not tell."""
+    """A direction on an image's voxel axes as one on the scan's; as it is where a header does not tell."""
     import nibabel as nib
-    from nibabel import orientations
 
     try:
-        own, target = (orientations.io_orientation(nib.load(image).affine) for image in (path, scan))
-        axis, flip = orientations.ornt_transform(own, target)["ijk".index(direction[0])]
+        own, target = (nib.load(image).affine for image in (path, scan))
+        return direction_along(direction, own, target)
     except (OSError, ValueError, nib.filebasedimages.ImageFileError):
         return direction
-    return "ijk"[int(axis)] + ("-" if direction.endswith("-") == (flip > 0) else "")
 
 
 def _readable(paths: list[Path], dimensions: int | None, troubles: list[str]) -> bool:

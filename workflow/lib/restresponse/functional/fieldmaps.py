@@ -15,6 +15,7 @@ import numpy as np
 
 from restresponse.engines import Engine, EngineFailure, PhaseEncoding
 from restresponse.engines.reading import check_axes, read_raw
+from restresponse.voxel_axes import change_of_axes, direction_along
 
 HERTZ_OF = {"Hz": 1.0, "rad/s": 1 / (2 * np.pi), "T": 42.577478518e6}  # of protons
 _SMOOTHING = 2.0  # mm, of the field inside the brain
@@ -147,9 +148,12 @@ def _of_reversed(
     scan = nib.load(reference)
     ways: dict[int, tuple[str, Any]] = {}
     for name, direction in directions.items():
-        image, axis, sign = _as_the_scan(files[name], direction, scan.affine)
-        if axis == phase.axis:
-            ways.setdefault(sign, (name, image))
+        image = _mean_volume(files[name])
+        way = direction_along(direction, image.affine, scan.affine)
+        if "ijk".index(way[0]) == phase.axis:
+            ways.setdefault(
+                -1 if way.endswith("-") else 1, (name, image.as_reoriented(change_of_axes(image.affine, scan.affine)))
+            )
     if -phase.sign not in ways:
         raise EngineFailure(
             f"no EPI of the field map is read out against the scan; found {', '.join(directions.values())} on their images' axes"
@@ -181,16 +185,6 @@ def _of_reversed(
     )  # fmt: skip
     brain = shifts.undistorted(np.moveaxis(mask, phase.axis, -1).astype(np.float32), shift) > 0.5
     return path, np.moveaxis(shift, -1, phase.axis) / (readout * phase.sign), np.moveaxis(brain, -1, phase.axis)
-
-
-def _as_the_scan(path: str, direction: str, scan: np.ndarray) -> tuple[Any, int, int]:
-    """An EPI's mean volume on voxel axes that run as the scan's (its affine), and axis and sign of its read-out on those."""
-    from nibabel import orientations
-
-    image = _mean_volume(path)
-    change = orientations.ornt_transform(orientations.io_orientation(image.affine), orientations.io_orientation(scan))
-    axis, flip = change["ijk".index(direction[0])]
-    return image.as_reoriented(change), int(axis), int(flip) * (-1 if direction.endswith("-") else 1)
 
 
 def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.ndarray, mask: np.ndarray) -> Path:
