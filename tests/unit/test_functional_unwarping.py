@@ -255,4 +255,9 @@ def test_a_field_of_several_turns_comes_back_in_hertz(tmp_path, kind):
     assert np.abs(hertz[inside]).max() > 1 / (2 * 0.00246)
     assert np.abs(found - hertz)[inside].mean() < 8
     assert np.abs(found[radius > 1.1]).max() < 520  # carried on beyond the brain, no noise of the air
-    assert [step["step"] for step in works.steps] == ["field map"]
+    (step,) = works.steps
+    assert step["step"] == "field map" and step["parameters"]["kind"] == kind
+    # mask, unwrapping and registration, the programs' time with ours
+    assert step["seconds"] > 0 and step["cpu_seconds"] > 0
+    assert step["method"].endswith("It was carried to the EPI reference by rigid registration.")
+    np.testing.assert_allclose(step["parameters"]["to_reference"], np.eye(4), atol=0.5)

@@ -46,11 +46,14 @@ def prepare_field(works: Engine, reference: Path, phase: PhaseEncoding, field_ma
         An image cannot be read.
     """
     kind = field_map["kind"]
-    if kind == "epi":
-        magnitude, hertz, mask = _of_reversed(works, reference, phase, field_map)
-    else:
-        magnitude, hertz, mask = _of_phases(works, field_map) if kind != "fieldmap" else _ready_made(works, field_map)
-    return _onto_reference(works, reference, magnitude, hertz, mask)
+    with works.step("field map", *_described(field_map)) as facts:
+        if kind == "epi":
+            magnitude, hertz, mask = _of_reversed(works, reference, phase, field_map)
+        elif kind == "fieldmap":
+            magnitude, hertz, mask = _ready_made(works, field_map)
+        else:
+            magnitude, hertz, mask = _of_phases(works, field_map)
+        return _onto_reference(works, reference, magnitude, hertz, mask, facts)
 
 
 def hertz_of_phase(phase: np.ndarray, mask: np.ndarray, interval: float) -> np.ndarray:
@@ -92,6 +95,28 @@ def continued(field: np.ndarray, mask: np.ndarray, voxel_size: np.ndarray) -> np
     return out
 
 
+def _described(field_map: Mapping[str, Any]) -> tuple[str, str | None, dict[str, Any], str]:
+    """Of the step that makes the field: tool, version, parameters and method."""
+    from restresponse import __version__
+    from restresponse.engines import niimath
+
+    kind = field_map["kind"]
+    tool, version, facts = "restresponse", __version__, {"kind": kind}
+    if kind == "epi":
+        facts["images"] = len(field_map["files"])
+        way = "The field was estimated from EPIs read out in opposite directions, by symmetric registration along that axis."
+    elif kind == "fieldmap":
+        facts["units"] = field_map["units"]
+        way = "The field map was read."
+    else:
+        tool, version = "niimath", niimath.VERSION
+        facts["echo_times"] = list(field_map["echo_times"])
+        way = (
+            "The phase difference of the field map was unwrapped (ROMEO, niimath) and divided by the echoes' distance."
+        )
+    return tool, version, facts, f"{way} It was carried to the EPI reference by rigid registration."
+
+
 def _of_phases(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.ndarray, np.ndarray]:
     """Of a phase difference or two phases: the magnitude as a file, Hz and brain on its grid."""
     from restresponse.engines import niimath
@@ -117,10 +142,6 @@ def _of_phases(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.nd
         unwrapped = _read(works.folder / "fieldmap_unwrapped.nii")
     except (RuntimeError, FileNotFoundError) as error:
         raise failure_of(f"the unwrapping of the phases of {files}", str(error), str(error), works.folder) from error
-    works.add(
-        "field map", "niimath", niimath.VERSION, {"kind": field_map["kind"], "echo_times": list(times)},
-        "The phase difference of the field map was unwrapped (ROMEO, niimath) and divided by the echoes' distance.",
-    )  # fmt: skip
     return magnitude, hertz_of_phase(unwrapped, mask, times[1] - times[0]), mask
 
 
@@ -128,9 +149,6 @@ def _ready_made(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.n
     """Of a field in Hz, rad/s or T: the magnitude as a file, Hz and brain on its grid."""
     magnitude, image, mask = _magnitude(works, field_map["files"]["magnitude"])
     hertz = _same_grid(field_map["files"]["fieldmap"], image) * HERTZ_OF[field_map["units"]]
-    works.add(
-        "field map", "restresponse", None, {"kind": "fieldmap", "units": field_map["units"]}, "The field map was read."
-    )
     return magnitude, hertz, mask
 
 
@@ -141,7 +159,6 @@ def _of_reversed(
     import nibabel as nib
     from scipy import ndimage
 
-    from restresponse import __version__
     from restresponse.engines import shifts, unwarping
 
     files, directions, readouts = (field_map[key] for key in ("files", "directions", "readouts"))
@@ -179,16 +196,14 @@ def _of_reversed(
     last = [np.ascontiguousarray(np.moveaxis(array, phase.axis, -1)) for array in (first, second, region)]
     order = np.array([*np.delete(size, phase.axis), size[phase.axis]])
     shift = unwarping.against_reversed(last[0], last[1], readouts[name] / readout, last[2], order)
-    works.add(
-        "field map", "restresponse", __version__, {"kind": "epi", "images": len(files)},
-        "The field was estimated from EPIs read out in opposite directions, by symmetric registration along that axis.",
-    )  # fmt: skip
     brain = shifts.undistorted(np.moveaxis(mask, phase.axis, -1).astype(np.float32), shift) > 0.5
     return path, np.moveaxis(shift, -1, phase.axis) / (readout * phase.sign), np.moveaxis(brain, -1, phase.axis)
 
 
-def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.ndarray, mask: np.ndarray) -> Path:
-    """Carry the field to the reference by rigid registration of what was scanned with it."""
+def _onto_reference(
+    works: Engine, reference: Path, magnitude: Path, hertz: np.ndarray, mask: np.ndarray, facts: dict[str, Any]
+) -> Path:
+    """Carry the field to the reference by rigid registration of what was scanned with it, which is added to `facts`."""
     import nibabel as nib
     from scipy import ndimage
 
@@ -206,8 +221,7 @@ def _onto_reference(works: Engine, reference: Path, magnitude: Path, hertz: np.n
         continued(hertz, mask, size), through[:3, :3], through[:3, 3],
         output_shape=target.shape[:3], order=1, mode="nearest",
     )  # fmt: skip
-    works.steps[-1]["parameters"]["to_reference"] = matrix.tolist()
-    works.steps[-1]["method"] += " It was carried to the EPI reference by rigid registration."
+    facts["to_reference"] = matrix.tolist()
     return _save(works, "fieldmap_hertz.nii", carried.astype(np.float32), target.affine)
 
 
