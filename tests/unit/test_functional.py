@@ -182,6 +182,29 @@ def test_forms_of_a_scans_header_that_disagree_are_noted_in_its_record(tmp_path)
     assert "the BOLD sub-01_task-rest_bold.nii.gz differ by a rotation of 180 degrees" in note
 
 
+def test_headers_of_a_field_maps_images_are_noted_with_the_scan_that_it_is_for(tmp_path):
+    series = np.repeat(np.arange(1, 513, dtype=np.float32).reshape(8, 8, 8, 1), 12, axis=3)
+    nib.Nifti1Image(series, np.eye(4)).to_filename(tmp_path / "bold.nii")
+    files = {}
+    for name, moved in (("fieldmap", 0), ("magnitude", 4)):
+        image = nib.Nifti1Image(series[..., 0], np.eye(4))
+        image.set_sform(np.eye(4), code=1)
+        image.set_qform(np.eye(4) + moved * np.eye(4, k=3), code=1)
+        files[name] = str(tmp_path / f"sub-01_{name}.nii")
+        image.to_filename(files[name])
+    (tmp_path / "text.nii").write_bytes(b"no image")
+    anatomical, outputs = anatomical_outputs(tmp_path), functional_outputs(tmp_path / "out")
+    write_json(anatomical["record"], {"status": "done"})
+    place = "the header of the field map sub-01_magnitude.nii place it up to 4.0 mm apart"
+    lost = {"epi1": str(tmp_path / "text.nii")}
+    for wish, of, expected in (("auto", files, place), ("none", files, None), ("auto", lost, None)):
+        field_map = json.dumps({"kind": "fieldmap", "files": of, "units": "Hz"})
+        told = {"repetition_time": 2, "slice_times": None, "field_map": field_map}
+        preprocess_scan(tmp_path / "bold.nii", anatomical, outputs, **told, **FUNCTIONAL | {"unwarp": wish})
+        notes = read_json(outputs["record"])["notes"]
+        assert (len(notes) == 1 and expected in notes[0]) if expected else notes == []
+
+
 def test_a_failed_t1w_fails_its_scans_with_its_reason(tmp_path):
     anatomical = anatomical_outputs(tmp_path)
     write_json(anatomical["record"], {"status": "failed", "reason": "the T1w is constant"})

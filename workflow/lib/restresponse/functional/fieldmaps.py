@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from restresponse.engines import Engine, EngineFailure, PhaseEncoding
-from restresponse.engines.reading import check_axes, read_raw
+from restresponse.engines.reading import check_axes, header_notes, read_raw
 from restresponse.voxel_axes import change_of_axes, direction_along
 
 HERTZ_OF = {"Hz": 1.0, "rad/s": 1 / (2 * np.pi), "T": 42.577478518e6}  # of protons
@@ -54,6 +54,19 @@ def prepare_field(works: Engine, reference: Path, phase: PhaseEncoding, field_ma
         else:
             magnitude, hertz, mask = _of_phases(works, field_map)
         return _onto_reference(works, reference, magnitude, hertz, mask, facts)
+
+
+def notes_on(field_map: Mapping[str, Any] | None) -> list[str]:
+    """What a user should know of the headers of a field map's images, a sentence each; one that cannot be read is told of elsewhere."""
+    import nibabel as nib
+
+    notes = []
+    for path in [] if field_map is None else field_map["files"].values():
+        try:
+            notes += header_notes(nib.load(path), path, "field map")
+        except (OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError):
+            continue
+    return notes
 
 
 def hertz_of_phase(phase: np.ndarray, mask: np.ndarray, interval: float) -> np.ndarray:

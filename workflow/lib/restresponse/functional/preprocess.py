@@ -25,6 +25,7 @@ from restresponse.functional.confounds import (
     eroded_tissue_masks,
     volumes_before_steady_state,
 )
+from restresponse.functional.fieldmaps import notes_on
 from restresponse.functional.unwarping import phase_encoding, read_field_map, unwarped
 
 LEAST_OVERLAP = 0.5  # Dice of the scan's own mask with the template's brain below which the registration has failed
@@ -85,6 +86,8 @@ def preprocess_scan(
         check_axes(image, bold, "BOLD")
         facts["n_volumes"] = data.shape[3]
         facts["notes"] = header_notes(image, bold, "BOLD")
+        if unwarp in ("auto", "fieldmap"):
+            facts["notes"] += notes_on(read_field_map(field_map))
         check_signal(data, bold)
         not_steady = facts["volumes_before_steady_state"] = volumes_before_steady_state(data)
         raw = _copy(data, image, repetition_time, works.folder / "bold.nii")
