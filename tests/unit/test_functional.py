@@ -175,10 +175,12 @@ def test_forms_of_a_scans_header_that_disagree_are_noted_in_its_record(tmp_path)
     image.set_qform(np.diag([-1.0, -1, 1, 1]), code=1)
     image.to_filename(tmp_path / "sub-01_task-rest_bold.nii.gz")
     anatomical, outputs = anatomical_outputs(tmp_path), functional_outputs(tmp_path / "out")
-    write_json(anatomical["record"], {"status": "done"})
+    write_json(anatomical["record"], {"status": "done", "notes": ["what its T1w had"]})
     bold = tmp_path / "sub-01_task-rest_bold.nii.gz"
     preprocess_scan(bold, anatomical, outputs, repetition_time=2, slice_times=None, **FUNCTIONAL)
-    (note,) = read_json(outputs["record"])["notes"]
+    record = read_json(outputs["record"])
+    assert record["anatomical_notes"] == ["what its T1w had"]
+    (note,) = record["notes"]
     assert "the BOLD sub-01_task-rest_bold.nii.gz differ by a rotation of 180 degrees" in note
 
 

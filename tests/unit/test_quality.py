@@ -147,6 +147,15 @@ def test_a_scan_that_failed_in_preprocessing_has_its_reason_and_no_measures(file
     assert all(found[name] is None for name in MEASURES)
 
 
+def test_what_is_odd_in_a_scans_headers_goes_on_with_its_measures_even_where_it_failed(files):
+    notes = {"notes": ["of the BOLD"], "anatomical_notes": ["of the T1w"]}
+    for status in ("done", "failed"):
+        write_json(files / "record.json", {"status": status, "reason": "it is no head", **notes})
+        assert measure(files)["notes"] == ["of the T1w", "of the BOLD"]
+    write_json(files / "record.json", {"status": "done"})
+    assert measure(files)["notes"] == []
+
+
 def test_a_scan_that_denoising_left_nothing_of_is_measured_and_failed(files):
     reason = "no degree of freedom is left"
     write_json(files / "denoised.json", {"status": "failed", "reason": reason, "dof_bandpass": 12, "dof_residual": 0})

@@ -177,6 +177,26 @@ def test_without_identifiers_the_index_names_and_links_no_scan_and_the_working_p
     assert "0.700" in row
 
 
+def test_notes_on_images_are_listed_with_their_scan_where_there_are_any_and_name_nobody(cohort):
+    assert "Notes on images" not in outline_of(cohort / "index.html").text
+    odd = [
+        "the header of the T1w sub-02_T1w.nii.gz does not say how the <image> lies: convert it again",
+        "the sform and the qform in the header of the BOLD sub-02_task-rest_bold.nii.gz place it up to 5.0 mm apart",
+    ]
+    path = cohort / "sub-02_task-rest.json"
+    write_json(path, read_json(path) | {"notes": odd})
+    write_pages(cohort, identifiers=True)
+    outline, source = outline_of(cohort / "index.html"), (cohort / "index.html").read_text()
+    assert "1 of 12 scans have notes" in outline.text
+    assert f"sub-02_task-rest: {'.'.join(odd)}." in outline.text and "<image>" not in source
+    assert 'id="notes"' in source  # where the report's link leads
+    write_pages(cohort, identifiers=False)
+    text = outline_of(cohort / "index.html").text
+    assert "sub-" not in text and "the header of the T1w (a participant).nii.gz does not say" in text
+    assert re.search(r"scan 2: the header", text)
+    assert ".".join(odd) in outline_of(cohort / "scans.html").text
+
+
 def test_every_scan_is_listed_with_a_link_but_the_one_that_was_never_read(cohort):
     outline = outline_of(cohort / "index.html")
     assert outline.loaded == ["data:,"]

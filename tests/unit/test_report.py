@@ -60,6 +60,16 @@ def test_every_scan_is_listed_and_an_excluded_one_with_its_reason(run, shown):
     assert REASON in text
 
 
+def test_scans_with_odd_headers_are_counted_and_linked_where_there_are_any(run):
+    page_of(run)
+    link = '<a href="../quality/index.html#notes">'
+    assert link not in Path("results/report/index.html").read_text(encoding="utf-8")
+    batch, (scan, *_) = next(iter(run.scan_batches.items()))
+    edit_sidecar(f"results/quality/scans/{batch}/{scan}.json", notes=["the header of the BOLD is odd"])
+    assert f"In 1 of {len(run.scans)} scans the headers of the images are odd" in page_of(run).text
+    assert link in Path("results/report/index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("place", ["scan", "reason", "characteristic", "network", "title"])
 def test_what_a_table_holds_is_escaped(run, place):
     evil = "<script>alert(1)</script>"

@@ -79,6 +79,7 @@ def preprocess_scan(
     further = {"source": str(bold), "repetition_time": repetition_time}
     with processing(engine, engine_settings or {}, outputs, further) as (works, facts):
         before = read_json(anatomical["record"])
+        facts["anatomical_notes"] = before.get("notes", [])
         if before["status"] == "failed":
             raise InputError(f"its T1w image failed: {before['reason']}")
         facts["anatomical_quality"] = before.get("quality", {})

@@ -138,12 +138,13 @@ def measure_scan(
     record, denoised_record : JSON records of preprocessing and of denoising
     group_mask : the template's brain on the grid
     measures : JSON to write: every measure of `MEASURES` (null where it could not be taken), `unknown`, why, where nobody can
-        know it, and `failed`, the reason or null
+        know it, `notes`, what is odd in the headers of its images, and `failed`, the reason or null
     scan, participant : names for the record
     """
     before, denoised = read_json(record), read_json(denoised_record)
     content: dict[str, Any] = {"scan": scan, "participant_id": participant, "status": "done", "failed": None}
     content |= dict.fromkeys(MEASURES)
+    content["notes"] = [*(before.get("anatomical_notes") or []), *(before.get("notes") or [])]
     unknown = content["unknown"] = before.get("unknown", {})  # measure -> why nobody can know it
     content |= {name: denoised[name] for name in MEASURES if name in denoised}
     of_t1w = before.get("anatomical_quality", {})

@@ -245,7 +245,8 @@ def quality(run: Run) -> dict[str, Any]:
             for scan, found in measured.items()
         ]
     )
-    return {"figure": figures.quality_figure(table, limits), "limits": limits, "motion": motion(run)}
+    counts = {"n_noted": sum(bool(found.get("notes")) for found in measured.values()), "n_measured": len(measured)}
+    return {"figure": figures.quality_figure(table, limits), "limits": limits, "motion": motion(run), **counts}
 
 
 def motion(run: Run) -> dict[str, Any]:

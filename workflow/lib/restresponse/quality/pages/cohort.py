@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 APART = 3.0  # robust z beyond which a scan stands apart
 _FEWEST = 5  # scans below which a spread says nothing
+_FEW_NOTED = 8  # scans up to which their notes are unfolded
 _WIDTH, _HEIGHT = 230, 150
 _USED, _UNUSED, _INK = "#0072B2", "#D55E00", "#1d2530"
 
@@ -150,6 +151,12 @@ def _content(
             remark | {"scan": names[remark["scan"]], "page": linked.get(remark["scan"])}
             for remark in remarks(scans, values, scores)
         ],
+        "noted": [
+            {"scan": names[scan], "page": linked.get(scan), "notes": identifiers.without(found[scan]["notes"])}
+            for scan in scans
+            if found[scan].get("notes")
+        ],
+        "few": _FEW_NOTED,
         "apart": f"{APART:g}",
         "fewest": _FEWEST,
         "unused": [row for row in rows if not row["used"]],
