@@ -165,10 +165,7 @@ class Engine(ABC):
         return None
 
     def unwarp_with_motion(self, bold: Path, realignment: Realignment, axis: int) -> Distortion | None:
-        """What head motion changes of the distortion along `axis`, without a field map; `auto` prefers it where there is one.
-
-        None: this engine cannot.
-        """
+        """What head motion changes of the distortion along `axis`; the distortion itself stays. None: this engine cannot."""
         return None
 
     def unwarp_by_registration(
