@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from restresponse.engines import distortion as distorting
 from restresponse.engines import Distortion, EngineFailure, PhaseEncoding, Realignment, engine, warps
+from restresponse.engines import distortion as distorting
 from restresponse.engines.reading import read_raw
 from restresponse.functional import fieldmaps
 from restresponse.functional.unwarping import files_of, phase_encoding, read_field_map, unwarped

@@ -112,7 +112,9 @@ def unwarped(
         _say(works, start, why)
     else:
         reason = "; ".join(why)
-        works.add("unwarping", "none", None, {"why": reason}, f"Susceptibility distortion was not corrected ({reason}).")
+        works.add(
+            "unwarping", "none", None, {"why": reason}, f"Susceptibility distortion was not corrected ({reason})."
+        )
     works.steps += first
     return None, mask, coregistration
 
