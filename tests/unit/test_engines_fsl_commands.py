@@ -196,14 +196,15 @@ def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
     write_image(tmp_path / "reference.nii", shown[0].astype(np.float32), affine)
     write_image(tmp_path / "reference_mask.nii", (shown[1] > 0.5).astype(np.uint8), affine)
 
-    def coregister(start, bound) -> tuple[Recorded, np.ndarray]:
+    def coregister(start, bound, distorted=False) -> tuple[Recorded, np.ndarray]:
         works = Recorded(tmp_path)
         works.answers = {
             "reference_start.flirt": lambda path: np.savetxt(path, start),
             "reference_bbr.flirt": lambda path: np.savetxt(path, bound),
         }
         images = tmp_path / "reference.nii", tmp_path / "reference_mask.nii"
-        return works, np.loadtxt(works.coregister(*images, t1w, brain))
+        register = works.coregister if distorted else works.coregister_undistorted
+        return works, np.loadtxt(register(*images, t1w, brain))
 
     works, found = coregister(np.eye(4), good)
     assert works.commands == [
@@ -216,11 +217,17 @@ def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
     facts = works.steps[0]["parameters"]
     assert facts["taken"] == "bbr" and facts["unexplained"] < 0.1 < facts["unexplained_start"]
     assert "boundary-based cost on FAST's white matter" in works.steps[0]["method"]
-    for start, bound in ((good, np.eye(4)), (good, bad), (np.eye(4), bad)):  # the second is the worse
-        works, found = coregister(start, bound)
-        assert works.steps[0]["parameters"]["taken"] == "start"
-        assert "it was not used" in works.steps[0]["method"]
-        np.testing.assert_allclose(found, np.linalg.inv(transforms.world_matrix(start, *frames)), atol=1e-8)
+    for start, bound, distorted, taken, words in (
+        (good, np.eye(4), False, "start", "explains less of the EPI and was not used"),
+        (good, np.eye(4), True, "bbr", "FAST's white matter"),  # distortion moves intensities more than the boundary
+        (good, bad, True, "start", "led off the brain and was not used"),
+        (np.eye(4), bad, False, "start", "led off the brain and was not used"),
+    ):
+        works, found = coregister(start, bound, distorted)
+        assert works.steps[0]["parameters"]["taken"] == taken
+        assert words in works.steps[0]["method"]
+        expected = transforms.world_matrix(start if taken == "start" else bound, *frames)
+        np.testing.assert_allclose(found, np.linalg.inv(expected), atol=1e-8)
     (tmp_path / "fixed_seg_2.nii").write_bytes(b"")
     bad[0, 3] = 300
     with pytest.raises(EngineFailure, match=r"overlaps the T1w's by a Dice of 0\.00"):

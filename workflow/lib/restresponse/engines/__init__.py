@@ -154,6 +154,10 @@ class Engine(ABC):
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         """Rigid transform, text file (4, 4): mm in the T1w's world to mm in the EPI's world, both RAS."""
 
+    def coregister_undistorted(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        """As `coregister`, of a reference whose distortion was removed, so that its intensities are where they belong."""
+        return self.coregister(reference, reference_mask, t1w, brain_mask)
+
     def align(self, reference: Path, reference_mask: Path, image: Path, brain_mask: Path) -> Path:
         """As `coregister`, to an image of any contrast that was scanned with the EPI, such as a field map's magnitude."""
         return self.coregister(reference, reference_mask, image, brain_mask)

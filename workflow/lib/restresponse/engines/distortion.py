@@ -60,7 +60,7 @@ class Unwarping(InFolder):
             if distortion is None:
                 break
             mask = self.functional_mask(distortion.reference)
-            coregistration = self.coregister(distortion.reference, mask, t1w, brain_mask)
+            coregistration = self.coregister_undistorted(distortion.reference, mask, t1w, brain_mask)
             superseded = self.steps[start:]
             del self.steps[start:]
             distortion = self._look(realignment, axis, t1w, brain_mask, coregistration)

@@ -24,6 +24,7 @@ from restresponse.engines import (
     Normalisation,
     PhaseEncoding,
     Realignment,
+    deformations,
     fsl_installation,
     fsl_transforms,
     warps,
@@ -189,6 +190,12 @@ class Fsl(Unwarping, Segmentation):
             return self._mask(found, "reference_mask.nii", facts, "BET found no brain in the EPI reference")
 
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        return self._bound(reference, reference_mask, t1w, brain_mask, distorted=True)
+
+    def coregister_undistorted(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        return self._bound(reference, reference_mask, t1w, brain_mask, distorted=False)
+
+    def _bound(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path, distorted: bool) -> Path:
         method = (
             "The EPI reference was registered to the T1w image by a rigid transform, with FLIRT's boundary-based cost on "
             "FAST's white matter (FSL)."
@@ -215,23 +222,25 @@ class Fsl(Unwarping, Segmentation):
             left = [unexplained(reference, t1w, brain_mask, np.linalg.inv(matrix)) for matrix in found]
             facts["overlap_start"], facts["overlap"] = (round(value, 3) for value in overlaps)
             facts["unexplained_start"], facts["unexplained"] = (round(value, 4) for value in left)
-            # the boundary alone may lie well where the brain does not
-            chosen = 1 if overlaps[1] > overlaps[0] - _LOST and left[1] <= left[0] else 0
+            why = None
+            if overlaps[1] <= overlaps[0] - _LOST:
+                why = "led off the brain"
+            elif not distorted and left[1] > left[0]:  # of a distorted EPI the boundary says more than the intensities
+                why = "led to where the T1w image explains less of the EPI"
+            chosen = 0 if why else 1
             facts["taken"] = ("start", "bbr")[chosen]
             path = self._registration(f"{name}_coregistration.mat", found[chosen], overlaps[chosen], "T1w")
-        if chosen == 0:
+        if why:
             self.steps[-1]["method"] = (
-                "The EPI reference was registered to the T1w image by a rigid transform with FLIRT (correlation ratio, FSL); where its "
-                "boundary-based cost led from there, the T1w image explains less of the EPI, and it was not used."
+                "The EPI reference was registered to the T1w image by a rigid transform with FLIRT (correlation ratio, FSL); its "
+                f"boundary-based cost {why} and was not used."
             )
         return path
 
     def align(self, reference: Path, reference_mask: Path, image: Path, brain_mask: Path) -> Path:
         method = "The EPI reference was registered by a rigid transform with FLIRT (correlation ratio, FSL)."
-        inputs = {
-            "cost": "corratio",
-            "degrees_of_freedom": 6,
-        }  # there is no T1w contrast that had white matter's boundary
+        # it has no T1w contrast, whose white matter had a boundary
+        inputs = {"cost": "corratio", "degrees_of_freedom": 6}
         with self._step("coregistration", "FLIRT", inputs, method):
             start = self._started(reference, reference_mask, self._masked(image, brain_mask, "aligned_to.nii"))
             found = fsl_transforms.world_matrix(_matrix(start), self._frame(reference), self._frame(image))
@@ -381,12 +390,9 @@ class Fsl(Unwarping, Segmentation):
 
     def _overlap(self, moved_mask: Path, fixed_mask: Path, matrix: np.ndarray) -> float:
         """Dice of two masks after `matrix`, from the world of the first to that of the second."""
-        from scipy import ndimage
-
         moved, fixed = nib.load(moved_mask), nib.load(fixed_mask)
         through = np.linalg.inv(moved.affine) @ np.linalg.inv(matrix) @ fixed.affine
-        data = np.asarray(moved.dataobj, np.float32)
-        onto = ndimage.affine_transform(data, through[:3, :3], through[:3, 3], output_shape=fixed.shape[:3], order=1)
+        onto = deformations.carried(np.asarray(moved.dataobj) > 0, through, fixed.shape[:3])
         return dice(onto > 0.5, np.asarray(fixed.dataobj) > 0)
 
 

@@ -76,7 +76,7 @@ def unwarped(
     if wish in ("auto", "fieldmap") and phase is not None:
         distortion, reason = _by_field(works, bold, realignment, phase, field_map)
         if distortion is not None:
-            return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
+            return _undistorted(works, distortion, t1w, brain_mask)
         why.append(reason)
     if wish == "fieldmap":
         raise EngineFailure(
@@ -92,7 +92,7 @@ def unwarped(
         if distortion is not None:
             works.charge(start, first)
             _say(works, start, why)
-            return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
+            return _undistorted(works, distortion, t1w, brain_mask)
         looked = works.steps[start:]  # the engine said why
         del works.steps[start:]
         if not looked:
@@ -147,6 +147,11 @@ def _by_field(
 def _registered(works: Engine, reference: Path, t1w: Path, brain_mask: Path) -> tuple[Path, Path]:
     mask = works.functional_mask(reference)
     return mask, works.coregister(reference, mask, t1w, brain_mask)
+
+
+def _undistorted(works: Engine, distortion: Distortion, t1w: Path, brain_mask: Path) -> tuple[Distortion, Path, Path]:
+    mask = works.functional_mask(distortion.reference)
+    return distortion, mask, works.coregister_undistorted(distortion.reference, mask, t1w, brain_mask)
 
 
 def _say(works: Engine, step: int, why: list[str]) -> None:
