@@ -51,9 +51,13 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _preprocess(folder: Path) -> None:
-    settings = CohortSettings(participants=1, responders=1, volumes=60, seed=11)
-    make_cohort(folder / "bids", settings)
-    bids, results = folder / "bids" / PARTICIPANT, folder / "results"
+    make_cohort(folder / "bids", CohortSettings(participants=1, responders=1, volumes=60, seed=11))
+    preprocess_again(folder, folder / "results")
+
+
+def preprocess_again(folder: Path, results: Path) -> None:
+    """Preprocess the participant of `folder` into `results`."""
+    bids = folder / "bids" / PARTICIPANT
     sidecar = json.loads((bids / "func" / f"{PARTICIPANT}_task-rest_bold.json").read_text())
     normalise_anatomical(bids / "anat" / f"{PARTICIPANT}_T1w.nii.gz", anatomical_outputs(results), **ANATOMICAL)
     preprocess_scan(

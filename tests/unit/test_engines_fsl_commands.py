@@ -18,6 +18,7 @@ from fsl_conventions import (  # noqa: F401
     voxel_of,
     write_image,
 )
+from scipy import ndimage
 
 from restresponse import grid
 from restresponse.engines import Distortion, EngineFailure, Normalisation, PhaseEncoding, Realignment, motion, warps
@@ -180,23 +181,30 @@ def test_realignment_is_mcflirt_twice_the_second_time_smoothed_and_gives_the_hou
 
 def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
     t1w, brain = _anatomical(tmp_path)
-    ball = np.linalg.norm(np.indices(SHAPE).T - np.array([9, 12, 9]), axis=-1).T < 6
-    write_image(brain, ball.astype(np.uint8), np.diag([8.0, 8.0, 8.0, 1.0]))
-    affine = np.diag([-8.0, 8.0, 8.0, 1.0])
+    straight, affine = np.diag([8.0, 8.0, 8.0, 1.0]), np.diag([-8.0, 8.0, 8.0, 1.0])
     affine[0, 3] = 19 * 8
-    write_image(tmp_path / "reference.nii", np.full(SHAPE, 50, np.float32), affine)
-    write_image(tmp_path / "reference_mask.nii", ball[::-1].astype(np.uint8), affine)
+    # the same scaled voxels at the same place: from the EPI's world, left to right, to that of the T1w, right to left
+    frames = transforms.frame_of(SHAPE, (8, 8, 8), affine), transforms.frame_of(SHAPE, (8, 8, 8), straight)
     good, bad = np.eye(4), np.eye(4)
-    good[:3, 3], bad[:3, 3] = [1, 0.5, -0.5], [40, 0, 0]
+    good[:3, 3], bad[:3, 3] = [8, 4, -4], [48, 0, 0]
+    ball = np.linalg.norm(np.indices(SHAPE).T - np.array([9, 12, 9]), axis=-1).T < 6
+    head = ball * (100 + 20 * ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 1) / 0.2)
+    through = np.linalg.inv(straight) @ transforms.world_matrix(good, *frames) @ affine
+    shown = [ndimage.affine_transform(image, through, order=1) for image in (ball * 300 - head, ball.astype(float))]
+    write_image(t1w, head.astype(np.float32), straight)
+    write_image(brain, ball.astype(np.uint8), straight)
+    write_image(tmp_path / "reference.nii", shown[0].astype(np.float32), affine)
+    write_image(tmp_path / "reference_mask.nii", (shown[1] > 0.5).astype(np.uint8), affine)
 
-    def coregister(start, bound) -> tuple[Recorded, np.ndarray]:
+    def coregister(start, bound, distorted=False) -> tuple[Recorded, np.ndarray]:
         works = Recorded(tmp_path)
         works.answers = {
             "reference_start.flirt": lambda path: np.savetxt(path, start),
             "reference_bbr.flirt": lambda path: np.savetxt(path, bound),
         }
         images = tmp_path / "reference.nii", tmp_path / "reference_mask.nii"
-        return works, np.loadtxt(works.coregister(*images, t1w, brain))
+        register = works.coregister if distorted else works.coregister_undistorted
+        return works, np.loadtxt(register(*images, t1w, brain))
 
     works, found = coregister(np.eye(4), good)
     assert works.commands == [
@@ -205,13 +213,21 @@ def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
         "flirt -in reference.nii -ref T1w.nii -out bbr.nii -omat reference_bbr.flirt -cost bbr -dof 6 -init "
         f"reference_start.flirt -schedule {home}/etc/flirtsch/bbr.sch -wmseg fixed_seg_2.nii",
     ]
-    # the same scaled voxels at the same place: from the T1w's world, right to left, to that of the EPI, left to right
-    frames = transforms.frame_of(SHAPE, (8, 8, 8), affine), transforms.frame_of(SHAPE, (8, 8, 8), np.diag([8, 8, 8, 1]))
     np.testing.assert_allclose(np.linalg.inv(found), transforms.world_matrix(good, *frames), atol=1e-8)
-    assert works.steps[0]["parameters"]["taken"] == "bbr"
-    works, found = coregister(np.eye(4), bad)
-    assert works.steps[0]["parameters"]["taken"] == "start"
-    np.testing.assert_allclose(found, np.linalg.inv(transforms.world_matrix(np.eye(4), *frames)), atol=1e-8)
+    facts = works.steps[0]["parameters"]
+    assert facts["taken"] == "bbr" and facts["unexplained"] < 0.1 < facts["unexplained_start"]
+    assert "boundary-based cost on FAST's white matter" in works.steps[0]["method"]
+    for start, bound, distorted, taken, words in (
+        (good, np.eye(4), False, "start", "explains less of the EPI and was not used"),
+        (good, np.eye(4), True, "bbr", "FAST's white matter"),  # distortion moves intensities more than the boundary
+        (good, bad, True, "start", "led off the brain and was not used"),
+        (np.eye(4), bad, False, "start", "led off the brain and was not used"),
+    ):
+        works, found = coregister(start, bound, distorted)
+        assert works.steps[0]["parameters"]["taken"] == taken
+        assert words in works.steps[0]["method"]
+        expected = transforms.world_matrix(start if taken == "start" else bound, *frames)
+        np.testing.assert_allclose(found, np.linalg.inv(expected), atol=1e-8)
     (tmp_path / "fixed_seg_2.nii").write_bytes(b"")
     bad[0, 3] = 300
     with pytest.raises(EngineFailure, match=r"overlaps the T1w's by a Dice of 0\.00"):

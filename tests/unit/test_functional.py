@@ -19,6 +19,7 @@ from preprocessed_phantom import (  # noqa: F401
     anatomical_outputs,
     functional_outputs,
     phantom,
+    preprocess_again,
 )
 
 from restresponse import grid
@@ -82,6 +83,15 @@ def test_preprocessed_image_is_on_the_grid_in_16_bits_and_zero_outside_the_brain
     brain = grid.brain_mask(VOXEL_SIZE)
     assert not data[~brain].any()
     assert image.dataobj.slope < 0.01 * data[brain].std(axis=1).mean()  # the step is far below the fluctuation
+
+
+def test_preprocessed_a_second_time_every_file_has_the_same_bytes(tmp_path, phantom):  # noqa: F811
+    preprocess_again(phantom, tmp_path)
+    first, second = (
+        {**anatomical_outputs(folder), **functional_outputs(folder)} for folder in (phantom / "results", tmp_path)
+    )
+    differing = [name for name in first if name != "record" and first[name].read_bytes() != second[name].read_bytes()]
+    assert not differing  # the record holds seconds
 
 
 def test_planted_networks_are_in_the_preprocessed_signal(phantom):  # noqa: F811

@@ -12,6 +12,7 @@ import pytest
 from scipy import ndimage
 
 from restresponse.engines import Distortion, EngineFailure, PhaseEncoding, Realignment, engine, warps
+from restresponse.engines import distortion as distorting
 from restresponse.engines.reading import read_raw
 from restresponse.functional import fieldmaps
 from restresponse.functional.unwarping import files_of, phase_encoding, read_field_map, unwarped
@@ -164,22 +165,34 @@ def test_time_for_what_did_not_stay_is_the_steps_that_needed_it(tmp_path):
     assert works.steps[0]["seconds"] >= 0.02 and len(works.steps) == 1
 
 
-def test_registration_is_taken_before_motion_alone_only_where_it_is_asked_for(with_epis, monkeypatch):
-    """SPM's Realign & Unwarp is what auto has without a field map; registration is more than that."""
+def test_motion_alone_is_for_who_asks_for_it_and_where_registration_finds_nothing(with_epis, monkeypatch):
+    """SPM's Realign & Unwarp leaves the distortion itself, which the registration finds."""
     scan = with_epis
     still = scan.works._write("still.nii", np.zeros(nib.load(scan.bold).shape[:3], np.float32), scan.affine)
     of_motion = Distortion(scan.realignment.reference, still, 1)
 
     def with_motion(bold: Path, realignment: Realignment, axis: int) -> Distortion:
         assert (bold, realignment, axis) == (scan.bold, scan.realignment, 1)
-        scan.works.add("unwarping", "a program", "1", {}, "Motion was unwarped.")
-        return of_motion
+        with scan.works.step("unwarping", "a program", "1", {}, "Motion was unwarped."):
+            return of_motion
 
+    assert scan.unwarped("motion", None)[0] is None
+    assert scan.works.steps[0]["parameters"]["why"] == "the engine embedded cannot unwarp with motion alone"
     monkeypatch.setattr(scan.works, "unwarp_with_motion", with_motion)
-    assert scan.unwarped("auto", None)[0] is of_motion
-    assert scan.works.steps[0]["parameters"] == {"no_field_map": "there is no field map for the scan"}
-    distortion = scan.unwarped("registration", None)[0]
+    distortion = scan.unwarped("auto", None)[0]
     assert distortion is not of_motion and np.asarray(nib.load(distortion.shift).dataobj).any()
+    assert scan.unwarped("motion", None)[0] is of_motion
+    assert scan.works.steps[0]["parameters"] == {}
+
+    monkeypatch.setattr(distorting, "beyond_chance", lambda gain, chance: False)
+    assert scan.unwarped("registration", None)[0] is None
+    assert scan.unwarped("auto", None)[0] is of_motion
+    steps = scan.works.steps
+    assert [step["step"] for step in steps] == ["unwarping", "functional mask", "coregistration"]
+    assert steps[0]["method"] == "Motion was unwarped."
+    assert steps[0]["parameters"]["no_field_map"] == "there is no field map for the scan"
+    assert "hardly more than one along an axis" in steps[0]["parameters"]["registration"]["why"]
+    assert steps[0]["cpu_seconds"] > steps[2]["cpu_seconds"]  # with the first coregistration and the registration
 
 
 def test_a_field_map_that_cannot_be_used_is_passed_over_or_fails_the_scan(with_epis, tmp_path):

@@ -265,6 +265,11 @@ def _contradictions(config: dict[str, Any], working_directory: Path) -> Iterator
     yield from _outcome_contradictions(config)
     yield from refusals(config["metrics"]["baselines"], config["dataset"]["outcome"])
     yield from unnamed(config)
+    if config["functional"]["unwarp"] == "motion" and config["functional"]["engine"] != "spm":
+        yield (
+            f"functional.unwarp: found motion, but functional.engine is {config['functional']['engine']}; expected spm, whose Realign & "
+            "Unwarp alone can: set it to auto"
+        )
 
     denoising = config["functional"]["denoising"]
     low, high = denoising["bandpass_low"], denoising["bandpass_high"]

@@ -343,7 +343,7 @@ def _encoding(
     """The scan's columns on phase encoding and field map."""
     direction, troubles = sidecar.get("PhaseEncodingDirection"), []
     if direction not in DIRECTIONS:
-        if unwarp in ("fieldmap", "registration"):
+        if unwarp not in ("auto", "none"):
             found = (
                 "no PhaseEncodingDirection in its sidecars"
                 if direction is None
@@ -370,7 +370,7 @@ def _encoding(
                 f"set functional.unwarp to auto, {SET_ASIDE}"
             )
     for trouble in troubles:
-        if unwarp == "fieldmap" or (unwarp == "registration" and direction is None):
+        if unwarp == "fieldmap" or (unwarp in ("registration", "motion") and direction is None):
             problems.add(run.stem, trouble)
         elif unwarp == "auto":
             notes.append(f"{run.stem}: {trouble}")

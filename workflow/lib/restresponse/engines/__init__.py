@@ -154,6 +154,10 @@ class Engine(ABC):
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         """Rigid transform, text file (4, 4): mm in the T1w's world to mm in the EPI's world, both RAS."""
 
+    def coregister_undistorted(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        """As `coregister`, of a reference whose distortion was removed, so that its intensities are where they belong."""
+        return self.coregister(reference, reference_mask, t1w, brain_mask)
+
     def align(self, reference: Path, reference_mask: Path, image: Path, brain_mask: Path) -> Path:
         """As `coregister`, to an image of any contrast that was scanned with the EPI, such as a field map's magnitude."""
         return self.coregister(reference, reference_mask, image, brain_mask)
@@ -165,10 +169,7 @@ class Engine(ABC):
         return None
 
     def unwarp_with_motion(self, bold: Path, realignment: Realignment, axis: int) -> Distortion | None:
-        """What head motion changes of the distortion along `axis`, without a field map; `auto` prefers it where there is one.
-
-        None: this engine cannot.
-        """
+        """What head motion changes of the distortion along `axis`; the distortion itself stays. None: this engine cannot."""
         return None
 
     def unwarp_by_registration(

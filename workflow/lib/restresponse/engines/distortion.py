@@ -24,11 +24,11 @@ class Unwarping(InFolder):
 
     Attributes
     ----------
-    passes : times that the field is looked for. The registration of the distorted reference is in the field; a second pass,
-        after the reference without it was registered anew, costs little beside what SPM takes.
+    passes : times that the field is looked for: the error of the distorted reference's registration is in the first, and a
+        second, after the corrected reference was registered anew, has less of it.
     """
 
-    passes = 1
+    passes = 2
 
     def unwarp_by_field(
         self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding
@@ -60,7 +60,7 @@ class Unwarping(InFolder):
             if distortion is None:
                 break
             mask = self.functional_mask(distortion.reference)
-            coregistration = self.coregister(distortion.reference, mask, t1w, brain_mask)
+            coregistration = self.coregister_undistorted(distortion.reference, mask, t1w, brain_mask)
             superseded = self.steps[start:]
             del self.steps[start:]
             distortion = self._look(realignment, axis, t1w, brain_mask, coregistration)
@@ -144,6 +144,36 @@ def match_to_anatomy(
     ----------
     coregistration : (4, 4), mm in the T1w's world to mm in the EPI's
     """
+    compared = _compared(reference, axis, t1w, brain_mask, coregistration)
+    shape = nib.load(reference).shape[:3]
+    if compared is None:
+        return unwarping.Match(np.zeros(shape, np.float32), 1.0, 1.0)
+    images, window = compared
+    found = unwarping.against_anatomy(*images)
+    around = [(part.start, n - part.stop) for part, n in zip(window, shape, strict=True)]
+    shift = np.pad(np.moveaxis(found.shift, -1, axis), around, mode="edge")
+    return unwarping.Match(np.ascontiguousarray(shift), found.before, found.after)
+
+
+def unexplained(reference: Path, t1w: Path, brain_mask: Path, coregistration: np.ndarray) -> float:
+    """Share of the reference's variance near the brain that the T1w does not explain there, 0 to 1: how good a registration is.
+
+    Parameters
+    ----------
+    coregistration : (4, 4), mm in the T1w's world to mm in the EPI's
+    """
+    compared = _compared(reference, 2, t1w, brain_mask, coregistration)
+    if compared is None:
+        return 1.0
+    (epi, t1w_there, _, region, _), _ = compared
+    varying = all(np.ptp(image[region]) > 0 for image in (epi, t1w_there))
+    return unwarping.unexplained(*compared[0]) if varying else 1.0
+
+
+def _compared(
+    reference: Path, axis: int, t1w: Path, brain_mask: Path, coregistration: np.ndarray
+) -> tuple[list[np.ndarray], tuple[slice, ...]] | None:
+    """What `unwarping.against_anatomy` compares, and the part of the reference's grid that it is; None without a brain there."""
     from scipy import ndimage
 
     epi, anatomical, mask = (nib.load(path) for path in (reference, t1w, brain_mask))
@@ -156,17 +186,14 @@ def match_to_anatomy(
         for data, image in ((head, anatomical), (brain, mask))
     )
     if not (brain_there >= 0.5).any():
-        return unwarping.Match(np.zeros(shape, np.float32), 1.0, 1.0)
+        return None
     region = ndimage.distance_transform_edt(brain_there < 0.5, sampling=voxel_size) < _AROUND
     index = np.argwhere(region)
     low, high = np.maximum(index.min(axis=0) - _MARGIN, 0), np.minimum(index.max(axis=0) + _MARGIN + 1, shape)
     window = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     images = (np.asarray(epi.dataobj, np.float32), t1w_there, brain_there, region)
     turned = [np.ascontiguousarray(np.moveaxis(image[window], axis, -1)) for image in images]
-    found = unwarping.against_anatomy(*turned, _last(voxel_size, axis))
-    around = [(part.start, n - part.stop) for part, n in zip(window, shape, strict=True)]
-    shift = np.pad(np.moveaxis(found.shift, -1, axis), around, mode="edge")
-    return unwarping.Match(np.ascontiguousarray(shift), found.before, found.after)
+    return [*turned, _last(voxel_size, axis)], window
 
 
 def displacements_with(

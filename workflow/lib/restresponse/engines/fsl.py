@@ -24,13 +24,14 @@ from restresponse.engines import (
     Normalisation,
     PhaseEncoding,
     Realignment,
+    deformations,
     fsl_installation,
     fsl_transforms,
     warps,
 )
 from restresponse.engines import fsl_interfaces as programs
 from restresponse.engines import motion as moving
-from restresponse.engines.distortion import Unwarping, undistorted_reference
+from restresponse.engines.distortion import Unwarping, undistorted_reference, unexplained
 from restresponse.engines.masks import dice
 from restresponse.engines.segmentation import Segmentation
 from restresponse.errors import InputError
@@ -41,29 +42,13 @@ _LAST_SEARCH = 4  # stages of MCFLIRT
 _MOTION_WIDTH = 5.0  # mm, full width at half maximum of the kernel under which motion is looked for
 _LEAST_OVERLAP = 0.5  # Dice of the two brains below which coregistration has failed
 _LOST = 0.05  # of that Dice: a boundary-based registration that loses more has left the brain
-# FSL's own configuration T1_2_MNI152_2mm, with 4.5 mm made 5 (nipype's interface wants whole numbers)
-_FNIRT = {
-    "subsampling_scheme": [4, 4, 2, 2, 1, 1],
-    "max_nonlin_iter": [5, 5, 5, 5, 5, 10],
-    "in_fwhm": [8, 6, 5, 5, 3, 2],
-    "ref_fwhm": [8, 6, 5, 4, 2, 0],
-    "regularization_lambda": [300.0, 150.0, 100.0, 50.0, 40.0, 30.0],
-    "regularization_model": "bending_energy",
-    "apply_refmask": [1, 1, 1, 1, 1, 1],
-    "apply_inmask": [1, 1, 1, 1, 1, 1],  # although there is none: fnirt's own default is of four levels, and it stops
-    "apply_intensity_mapping": [1, 1, 1, 1, 1, 0],
-    "intensity_mapping_model": "global_non_linear_with_bias",
-    "intensity_mapping_order": 5,
-    "biasfield_resolution": (50, 50, 50),
-    "bias_regularization_lambda": 10000.0,
-    "warp_resolution": (10, 10, 10),
-}
 
 
 class Fsl(Unwarping, Segmentation):
     """Preprocessing with FSL."""
 
     name = "fsl"
+    passes = 1  # boundary-based registration gains nothing by another, which takes a minute
 
     def brain_extract(self, t1w: Path) -> Path:
         method = (
@@ -115,7 +100,7 @@ class Fsl(Unwarping, Segmentation):
                     programs.FNIRT, "fnirt_field.nii", in_file=self._name(brain), ref_file=reference.name,
                     affine_file=linear.name, refmask_file="template_within.nii",
                     skip_implicit_ref_masking=True, skip_implicit_in_masking=True, fieldcoeff_file="fnirt_coefficients.nii",
-                    field_file="fnirt_field.nii", warped_file="fnirt_T1w.nii", log_file="fnirt.log", **_FNIRT,
+                    field_file="fnirt_field.nii", warped_file="fnirt_T1w.nii", log_file="fnirt.log", **programs.FNIRT_SETTINGS,
                 )  # fmt: skip
                 points = fsl_transforms.points_of_field(self._read(field), affine, source, target)
                 displacements = fsl_transforms.displacements_of_points(points, affine, matrix)
@@ -205,6 +190,12 @@ class Fsl(Unwarping, Segmentation):
             return self._mask(found, "reference_mask.nii", facts, "BET found no brain in the EPI reference")
 
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        return self._bound(reference, reference_mask, t1w, brain_mask, distorted=True)
+
+    def coregister_undistorted(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
+        return self._bound(reference, reference_mask, t1w, brain_mask, distorted=False)
+
+    def _bound(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path, distorted: bool) -> Path:
         method = (
             "The EPI reference was registered to the T1w image by a rigid transform, with FLIRT's boundary-based cost on "
             "FAST's white matter (FSL)."
@@ -228,23 +219,28 @@ class Fsl(Unwarping, Segmentation):
             frames = self._frame(reference), self._frame(t1w)
             found = [fsl_transforms.world_matrix(_matrix(file), *frames) for file in (start, bound)]
             overlaps = [self._overlap(reference_mask, brain_mask, matrix) for matrix in found]
+            left = [unexplained(reference, t1w, brain_mask, np.linalg.inv(matrix)) for matrix in found]
             facts["overlap_start"], facts["overlap"] = (round(value, 3) for value in overlaps)
-            chosen = 1 if overlaps[1] > overlaps[0] - _LOST else 0
+            facts["unexplained_start"], facts["unexplained"] = (round(value, 4) for value in left)
+            why = None
+            if overlaps[1] <= overlaps[0] - _LOST:
+                why = "led off the brain"
+            elif not distorted and left[1] > left[0]:  # of a distorted EPI the boundary says more than the intensities
+                why = "led to where the T1w image explains less of the EPI"
+            chosen = 0 if why else 1
             facts["taken"] = ("start", "bbr")[chosen]
             path = self._registration(f"{name}_coregistration.mat", found[chosen], overlaps[chosen], "T1w")
-        if chosen == 0:
+        if why:
             self.steps[-1]["method"] = (
                 "The EPI reference was registered to the T1w image by a rigid transform with FLIRT (correlation ratio, FSL); its "
-                "boundary-based cost led away from there and was not used."
+                f"boundary-based cost {why} and was not used."
             )
         return path
 
     def align(self, reference: Path, reference_mask: Path, image: Path, brain_mask: Path) -> Path:
         method = "The EPI reference was registered by a rigid transform with FLIRT (correlation ratio, FSL)."
-        inputs = {
-            "cost": "corratio",
-            "degrees_of_freedom": 6,
-        }  # there is no T1w contrast that had white matter's boundary
+        # it has no T1w contrast, whose white matter had a boundary
+        inputs = {"cost": "corratio", "degrees_of_freedom": 6}
         with self._step("coregistration", "FLIRT", inputs, method):
             start = self._started(reference, reference_mask, self._masked(image, brain_mask, "aligned_to.nii"))
             found = fsl_transforms.world_matrix(_matrix(start), self._frame(reference), self._frame(image))
@@ -394,12 +390,9 @@ class Fsl(Unwarping, Segmentation):
 
     def _overlap(self, moved_mask: Path, fixed_mask: Path, matrix: np.ndarray) -> float:
         """Dice of two masks after `matrix`, from the world of the first to that of the second."""
-        from scipy import ndimage
-
         moved, fixed = nib.load(moved_mask), nib.load(fixed_mask)
         through = np.linalg.inv(moved.affine) @ np.linalg.inv(matrix) @ fixed.affine
-        data = np.asarray(moved.dataobj, np.float32)
-        onto = ndimage.affine_transform(data, through[:3, :3], through[:3, 3], output_shape=fixed.shape[:3], order=1)
+        onto = deformations.carried(np.asarray(moved.dataobj) > 0, through, fixed.shape[:3])
         return dice(onto > 0.5, np.asarray(fixed.dataobj) > 0)
 
 

@@ -16,6 +16,23 @@ from restresponse.engines import EngineFailure, fsl_installation
 from restresponse.engines.folder import failure_of
 
 _LAST_LINES = 6
+# FSL's own configuration T1_2_MNI152_2mm, with 4.5 mm made 5 (nipype's interface wants whole numbers)
+FNIRT_SETTINGS = {
+    "subsampling_scheme": [4, 4, 2, 2, 1, 1],
+    "max_nonlin_iter": [5, 5, 5, 5, 5, 10],
+    "in_fwhm": [8, 6, 5, 5, 3, 2],
+    "ref_fwhm": [8, 6, 5, 4, 2, 0],
+    "regularization_lambda": [300.0, 150.0, 100.0, 50.0, 40.0, 30.0],
+    "regularization_model": "bending_energy",
+    "apply_refmask": [1, 1, 1, 1, 1, 1],
+    "apply_inmask": [1, 1, 1, 1, 1, 1],  # although there is none: fnirt's own default is of four levels, and it stops
+    "apply_intensity_mapping": [1, 1, 1, 1, 1, 0],
+    "intensity_mapping_model": "global_non_linear_with_bias",
+    "intensity_mapping_order": 5,
+    "biasfield_resolution": (50, 50, 50),
+    "bias_regularization_lambda": 10000.0,
+    "warp_resolution": (10, 10, 10),
+}
 
 
 class _Program:

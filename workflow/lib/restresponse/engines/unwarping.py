@@ -66,6 +66,14 @@ def against_anatomy(
     return Match(shift, contrast.unexplained(np.zeros_like(shift)), contrast.unexplained(shift))
 
 
+def unexplained(
+    epi: np.ndarray, t1w: np.ndarray, brain: np.ndarray, region: np.ndarray, voxel_size: np.ndarray
+) -> float:
+    """Share of an EPI's variance that a contrast made of the T1w does not explain where they lie; as in `against_anatomy`."""
+    contrast = _Contrast(epi, t1w, brain, region, voxel_size, 0.0, np.ones(3, int))
+    return contrast.unexplained(np.zeros(epi.shape, np.float32))
+
+
 def against_reversed(
     epi: np.ndarray, reversed_epi: np.ndarray, ratio: float, region: np.ndarray, voxel_size: np.ndarray
 ) -> np.ndarray:

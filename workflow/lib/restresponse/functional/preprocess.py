@@ -69,7 +69,7 @@ def preprocess_scan(
     voxel_size : of the grid, mm
     slice_timing : whether slice timing is corrected where the times are known
     smoothing_fwhm : mm; 0 means no smoothing
-    unwarp : how susceptibility distortion is corrected: `auto`, `fieldmap`, `registration` or `none`
+    unwarp : how susceptibility distortion is corrected: `auto`, `fieldmap`, `registration`, `motion` or `none`
     phase_encoding_direction : BIDS `j-` and so on; None or `n/a` where it is not known
     total_readout_time : s; None or `n/a` where it is not known
     field_map : as in the scans table (JSON, or what it holds); None or `n/a` where there is none

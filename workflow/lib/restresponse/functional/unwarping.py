@@ -1,4 +1,4 @@
-"""Which way a scan's susceptibility distortion is corrected: by its field map, by registration to the T1w, or not at all.
+"""Which way a scan's susceptibility distortion is corrected: by field map, by registration to the T1w, with motion, or not at all.
 
 Every engine is asked in the same words; what was done, or why nothing was, is in the engine's steps.
 """
@@ -55,7 +55,8 @@ def unwarped(
     works : engine
     bold : series before realignment
     phase : None where the phase-encoding axis is not known
-    wish : `auto`, `fieldmap`, `registration` or `none`
+    wish : `auto`: by field map, else by registration, else with motion, as far as engine and images allow; or one of them alone,
+        `fieldmap`, `registration`, `motion`; or `none`
     field_map : see `functional.fieldmaps`; None where there is none
 
     Returns
@@ -75,34 +76,45 @@ def unwarped(
     if wish in ("auto", "fieldmap") and phase is not None:
         distortion, reason = _by_field(works, bold, realignment, phase, field_map)
         if distortion is not None:
-            return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
+            return _undistorted(works, distortion, t1w, brain_mask)
         why.append(reason)
     if wish == "fieldmap":
         raise EngineFailure(
             f"functional.unwarp is fieldmap, but {'; '.join(why)}: correct that, or set functional.unwarp to auto"
         )
     start = len(works.steps)
-    if wish == "auto" and phase is not None:
-        distortion = works.unwarp_with_motion(bold, realignment, phase.axis)
-        if distortion is not None:
-            _say(works, start, why)
-            return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
     mask, coregistration = _registered(works, realignment.reference, t1w, brain_mask)
     first = works.steps[start:]
     del works.steps[start:]  # superseded where a distortion is found: the corrected reference is registered anew
+    looked: list[dict[str, Any]] = []
     if wish in ("auto", "registration") and phase is not None:
         distortion = works.unwarp_by_registration(bold, realignment, mask, phase.axis, t1w, brain_mask, coregistration)
         if distortion is not None:
             works.charge(start, first)
             _say(works, start, why)
-            return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
-        if len(works.steps) > start:  # the engine said why
+            return _undistorted(works, distortion, t1w, brain_mask)
+        looked = works.steps[start:]  # the engine said why
+        del works.steps[start:]
+        if not looked:
+            why.append(f"the engine {works.name} has no registration for it")
+    if wish in ("auto", "motion") and phase is not None:
+        distortion = works.unwarp_with_motion(bold, realignment, phase.axis)
+        if distortion is not None:
+            works.charge(start, [*first, *looked])
+            if looked:
+                works.steps[start]["parameters"]["registration"] = looked[0]["parameters"]
             _say(works, start, why)
-            works.steps += first
-            return None, mask, coregistration
-        why.append(f"the engine {works.name} has no registration for it")
-    reason = "; ".join(why)
-    works.add("unwarping", "none", None, {"why": reason}, f"Susceptibility distortion was not corrected ({reason}).")
+            return distortion, *_registered(works, distortion.reference, t1w, brain_mask)
+        if wish == "motion":
+            why.append(f"the engine {works.name} cannot unwarp with motion alone")
+    works.steps += looked
+    if looked:
+        _say(works, start, why)
+    else:
+        reason = "; ".join(why)
+        works.add(
+            "unwarping", "none", None, {"why": reason}, f"Susceptibility distortion was not corrected ({reason})."
+        )
     works.steps += first
     return None, mask, coregistration
 
@@ -135,6 +147,11 @@ def _by_field(
 def _registered(works: Engine, reference: Path, t1w: Path, brain_mask: Path) -> tuple[Path, Path]:
     mask = works.functional_mask(reference)
     return mask, works.coregister(reference, mask, t1w, brain_mask)
+
+
+def _undistorted(works: Engine, distortion: Distortion, t1w: Path, brain_mask: Path) -> tuple[Distortion, Path, Path]:
+    mask = works.functional_mask(distortion.reference)
+    return distortion, mask, works.coregister_undistorted(distortion.reference, mask, t1w, brain_mask)
 
 
 def _say(works: Engine, step: int, why: list[str]) -> None:
