@@ -232,6 +232,62 @@ def test_a_scan_that_was_denoised_before_needs_nothing_taken_out(tmp_path):
     assert read_json(tmp_path / "q.json")["coverage"] > 0.95
 
 
+def test_a_field_of_view_that_ends_in_another_slice_in_each_volume_is_no_lost_data(tmp_path):
+    """Realigned and resampled: the highest slice is reached in some volumes alone; a hole within a volume is lost data."""
+    given = _scan(tmp_path)
+    image = nib.load(given["bold"])
+    for lost, status in ((slice(0), "done"), (slice(7, 9), "failed")):
+        data = np.asarray(image.dataobj).copy()
+        top = np.flatnonzero(data.any(axis=(0, 1, 3)))[-1]
+        data[:, :, top, ::2] = 0
+        data[:, :, top // 2, lost] = 0
+        nib.Nifti1Image(data, AFFINE).to_filename(given["bold"])
+        record = read_json(_adopt(tmp_path, given)["record"])
+        assert record["status"] == status, record["reason"]
+    assert f"zero in 1 of {SHAPE[2]} slices along k ({top // 2}) in 2 of {N_SCANS} volumes" in record["reason"]
+
+
+def test_a_mask_may_have_an_island_beyond_an_empty_slice(tmp_path):
+    given = _scan(tmp_path)
+    mask = np.asarray(nib.load(given["mask"]).dataobj).copy()
+    top = np.flatnonzero(mask.any(axis=(0, 1)))[-1]
+    mask[SHAPE[0] // 2, SHAPE[1] // 2, min(top + 2, SHAPE[2] - 1)] = 1
+    mask[:, :, top] = 0
+    nib.Nifti1Image(mask, AFFINE).to_filename(given["mask"])
+    record = read_json(_adopt(tmp_path, given)["record"])
+    assert record["status"] == "done", record["reason"]
+
+
+def test_images_on_the_grid_already_are_said_to_be_as_they_came(tmp_path):
+    given = _scan(tmp_path)
+    assert "were not interpolated" in " ".join(read_json(_adopt(tmp_path, given)["record"])["methods"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda table: table.assign(w_comp_cor_00=np.r_[np.inf, table["w_comp_cor_00"][1:]]), "infinite values in w_comp_cor_00"),
+        (lambda table: table.assign(rot_y=table["rot_y"].mask(table.index == 5)), "n/a in some volumes of rot_y"),
+        (lambda table: table.drop(columns="trans_x"), "the head motion trans_y, trans_z, rot_x, rot_y, rot_z alone"),
+    ],
+)  # fmt: skip
+def test_confounds_that_would_be_taken_for_others_are_refused(tmp_path, spoil, words):
+    given = _scan(tmp_path)
+    write_table(given["given_confounds"], spoil(read_table(given["given_confounds"])))
+    record = read_json(_adopt(tmp_path, given)["record"])
+    assert record["status"] == "failed" and words in record["reason"]
+    assert "all of trans_x, trans_y, trans_z, rot_x, rot_y, rot_z in every volume or none" in record["reason"]
+
+
+def test_a_column_without_one_value_is_computed(tmp_path):
+    given = _scan(tmp_path)
+    write_table(given["given_confounds"], read_table(given["given_confounds"]).assign(global_signal=np.nan))
+    outputs = _adopt(tmp_path, given)
+    assert "global_signal" in read_json(outputs["record"])["computed_confounds"]
+    table = read_table(outputs["confounds"])
+    assert table["global_signal"].notna().all() and table.columns.is_unique
+
+
 def test_bad_images_are_recorded_and_leave_empty_files(tmp_path):
     given = _scan(tmp_path)
     image = nib.load(given["bold"])

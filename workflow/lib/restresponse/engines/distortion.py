@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 
 from restresponse import __version__
-from restresponse.engines import Distortion, PhaseEncoding, Realignment, shifts, unwarping, warps
+from restresponse.engines import Distortion, EngineFailure, PhaseEncoding, Realignment, shifts, unwarping, warps
 from restresponse.engines.folder import InFolder
 
 TIMES_BY_CHANCE = 1.5  # what a field must gain, of what one along an axis without distortion does
@@ -59,8 +59,14 @@ class Unwarping(InFolder):
         for _ in range(1, self.passes):
             if distortion is None:
                 break
-            mask = self.functional_mask(distortion.reference)
-            coregistration = self.coregister_undistorted(distortion.reference, mask, t1w, brain_mask)
+            try:
+                mask = self.functional_mask(distortion.reference)
+                coregistration = self.coregister_undistorted(distortion.reference, mask, t1w, brain_mask)
+            except EngineFailure as error:
+                self._found_none(
+                    start, {"axis": axis}, f"the reference without the distortion that was found is lost: {error}"
+                )
+                return None
             superseded = self.steps[start:]
             del self.steps[start:]
             distortion = self._look(realignment, axis, t1w, brain_mask, coregistration)
@@ -90,10 +96,14 @@ class Unwarping(InFolder):
                 "the registration to the T1w image along the phase-encoding axis improves their match hardly more than one "
                 "along an axis without distortion"
             )
-            facts["why"] = why
-            method = f"Susceptibility distortion was not corrected ({why})."
-            self.steps[-1] |= {"tool": "none", "version": None, "parameters": facts, "method": method}
+            self._found_none(len(self.steps) - 1, facts, why)
         return distortion
+
+    def _found_none(self, step: int, facts: dict[str, Any], why: str) -> None:
+        """Say of a step that looked for distortion that none is corrected, and why."""
+        method = f"Susceptibility distortion was not corrected ({why})."
+        self.steps[step] |= {"tool": "none", "version": None, "parameters": facts | {"why": why}, "method": method}
+        del self.steps[step + 1 :]
 
     def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
         """The reference without a shift in voxels, and the shift, as files; its size goes into `facts`."""

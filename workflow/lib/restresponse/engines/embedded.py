@@ -164,7 +164,7 @@ class Embedded(distorting.Unwarping, Segmentation):
             zooms = np.array(image.header.get_zooms()[:3], float)
             mask = masking.functional_brain(self._read(reference), zooms)
             facts["volume_ml"] = round(float(mask.sum() * np.prod(zooms) / 1e3), 1)
-            return self._write("reference_mask.nii", mask.astype(np.uint8), image.affine)
+            return self._write(f"{reference.stem}_mask.nii", mask.astype(np.uint8), image.affine)
 
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         inputs = {"metric": "NMI", "degrees_of_freedom": 6, "seed": 7}
@@ -195,11 +195,11 @@ class Embedded(distorting.Unwarping, Segmentation):
                         fixed="fixed.nii",
                         moving="moving.nii",
                         initial=f"{start}.mat",
-                        out_file=f"from_{start}.mat",
+                        out_file=f"{reference.stem}_from_{start}.mat",
                         **inputs,
                     )
                 )
-                found = np.loadtxt(self.folder / f"from_{start}.mat")
+                found = np.loadtxt(self.folder / f"{reference.stem}_from_{start}.mat")
                 overlap = masking.dice(
                     self._onto(moved_mask, t1w, np.linalg.inv(found), moved.affine) > 0.5, fixed_mask
                 )
@@ -212,7 +212,7 @@ class Embedded(distorting.Unwarping, Segmentation):
                     f"coregistration failed: the EPI's brain overlaps the T1w's by a Dice of {best[0]:.2f}; expected more than "
                     "0.5: look at both images and at the positions in their headers"
                 )
-            return self.folder / f"from_{best[1]}.mat"
+            return self.folder / f"{reference.stem}_from_{best[1]}.mat"
 
     def resample(
         self,

@@ -187,7 +187,7 @@ class Fsl(Unwarping, Segmentation):
         with self._step("functional mask", "BET", {"frac": 0.3}, method) as facts:
             names = {"in_file": self._name(reference), "out_file": "epi.nii", "mask": True}
             found = self._run(programs.BET, "epi_mask.nii", frac=0.3, **names)
-            return self._mask(found, "reference_mask.nii", facts, "BET found no brain in the EPI reference")
+            return self._mask(found, f"{reference.stem}_mask.nii", facts, "BET found no brain in the EPI reference")
 
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         return self._bound(reference, reference_mask, t1w, brain_mask, distorted=True)
@@ -225,7 +225,8 @@ class Fsl(Unwarping, Segmentation):
             why = None
             if overlaps[1] <= overlaps[0] - _LOST:
                 why = "led off the brain"
-            elif not distorted and left[1] > left[0]:  # of a distorted EPI the boundary says more than the intensities
+            elif not distorted and left[1] > left[0] and overlaps[1] < overlaps[0] + _LOST:
+                # of a distorted EPI the boundary says more than the intensities
                 why = "led to where the T1w image explains less of the EPI"
             chosen = 0 if why else 1
             facts["taken"] = ("start", "bbr")[chosen]

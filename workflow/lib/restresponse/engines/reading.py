@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,14 +25,18 @@ _SIZES_APART = 0.02  # of a voxel's edge
 _SHEAR = 0.9e-4  # in what unit axes times their transpose differ from the identity; ITK, greedy's library, reads no image from 1e-4 on
 
 
-def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, Any]:
-    """Voxels and nibabel image of a raw scan.
+def read_raw(
+    path: str | Path, dimensions: int, what: str, content: Literal["acquired", "resampled", "mask"] = "acquired"
+) -> tuple[np.ndarray, Any]:
+    """Voxels and nibabel image of a scan.
 
     Parameters
     ----------
     path : NIfTI file
     dimensions : 3 or 4; a 4D image of one volume passes as 3D
     what : name for messages, `T1w` or `BOLD`
+    content : of an image that was resampled since it was acquired, the field of view may end in another slice in each volume; a
+        mask may be the same everywhere and have gaps
 
     Returns
     -------
@@ -86,11 +90,13 @@ def read_raw(path: str | Path, dimensions: int, what: str) -> tuple[np.ndarray, 
         raise InputError(f"the {what} {path} is NaN everywhere: export it again from the scanner's images")
     if not finite.all():
         data = np.where(finite, data, np.float32(0))
+    if content == "mask":
+        return data, image
     if data.min() == data.max():
         raise InputError(
             f"the {what} {path} is constant ({data.min():g} everywhere): export it again from the scanner's images"
         )
-    _check_slices(data, path, what)
+    _check_slices(data, path, what, content == "acquired")
     return data, image
 
 
@@ -170,7 +176,7 @@ def _check_forms(image: Any, path: str | Path, what: str) -> None:
     )
 
 
-def _check_slices(data: np.ndarray, path: str | Path, what: str) -> None:
+def _check_slices(data: np.ndarray, path: str | Path, what: str, acquired: bool) -> None:
     """Raise `InputError` where a slice, or a volume, is zero among others that are not.
 
     Empty slices at the edges are padding; inside a head they are data that were lost.
@@ -181,10 +187,12 @@ def _check_slices(data: np.ndarray, path: str | Path, what: str) -> None:
     empty = np.flatnonzero(~filled.any(axis=0))
     if len(empty):
         lost.append(f"{len(empty)} of {series.shape[3]} volumes ({_some(empty)})")
-    inside = np.flatnonzero(filled.any(axis=1))
-    among = ~filled[inside[0] : inside[-1] + 1][:, filled.any(axis=0)]
+    whole = filled[:, filled.any(axis=0)]
+    between = whole.any(axis=1, keepdims=True) if acquired else whole
+    below, above = np.logical_or.accumulate(between), np.logical_or.accumulate(between[::-1])[::-1]
+    among = below & above & ~whole
     if among.any():
-        slices = inside[0] + np.flatnonzero(among.any(axis=1))
+        slices = np.flatnonzero(among.any(axis=1))
         times = f" in {int(among.any(axis=0).sum())} of {series.shape[3]} volumes" if data.ndim == 4 else ""
         lost.append(f"{len(slices)} of {series.shape[2]} slices along k ({_some(slices)}){times}")
     if data.ndim == 3:

@@ -63,9 +63,11 @@ def outlier_volumes(table: pandas.DataFrame, displacement: float | None, global_
         found |= np.nan_to_num(_column(table, "framewise_displacement")) > displacement
     if global_signal is not None and len(table) > 2:
         change = np.diff(_column(table, "global_signal"))
-        change -= np.median(change)
-        spread = np.subtract(*np.percentile(change, [75, 25])) / 1.349 or change.std()
-        found[1:] |= np.abs(change) > global_signal * spread
+        known = change[np.isfinite(change)]
+        if len(known):
+            middle = np.median(known)
+            spread = np.subtract(*np.percentile(known, [75, 25])) / 1.349 or known.std()
+            found[1:] |= np.abs(change - middle) > global_signal * spread
     early = [name for name in table.columns if name.startswith("non_steady_state_outlier")]
     if early and (displacement is not None or global_signal is not None):
         found |= (table[early].to_numpy(np.float64) > 0).any(axis=1)
@@ -352,9 +354,9 @@ def _sentence(design: pandas.DataFrame, content: Mapping[str, Any]) -> str:
     parts = []
     if white or fluid:
         parts.append(f"{white} white-matter and {fluid} CSF components (aCompCor)")
-    moving = any(name in MOTION for name in design.columns)
-    if settings["motion_parameters"] and moving:
-        parts.append(f"{settings['motion_parameters']} motion parameters")
+    moving = sum(name.startswith(_COLUMNS["motion"]) for name in design.columns)
+    if moving:
+        parts.append(f"{moving} motion parameters")
     if outliers:
         parts.append(f"{outliers} outlier volume" + "s" * (outliers > 1))
     if settings["detrend"]:

@@ -71,7 +71,7 @@ def adopt_scan(
 
     further = {"source": str(bold), "repetition_time": repetition_time, "space": space, "origin": origin}
     with processing(engine, engine_settings or {}, outputs, further) as (works, facts):
-        data, image = read_raw(bold, 4, "BOLD")
+        data, image = read_raw(bold, 4, "BOLD", "resampled")
         facts["n_volumes"] = data.shape[3]
         facts["notes"] = header_notes(image, bold, "BOLD")
         check_signal(data, bold)
@@ -89,13 +89,13 @@ def adopt_scan(
                 f"as of an image in MNI space: is it in {space}, as its name says, and is the mask its own?"
             )
         series = onto_grid(data, image.affine, shape, affine)
-        _say_how_resampled(works, series is data, voxel_size)
+        _say_how_resampled(works, np.shares_memory(series, data), voxel_size)
         del data
 
         facts["unknown"] = _lost_mean(series, brain & own)
         given = None if str(given_confounds) == NOT_KNOWN else _read_confounds(given_confounds, series.shape[3])
         facts["tissue_masks"] = {}
-        if given is not None and set(given.columns) >= _WHOLE:
+        if given is not None and _known(given) >= _WHOLE:
             table, added = given, []
         else:
             maps = {name: grid.template_image(name, voxel_size) for name in ("GM", "WM", "brain")}
@@ -135,7 +135,7 @@ def complete_confounds(
 
     Parameters
     ----------
-    given : n_scans rows, fMRIPrep's columns; they are kept as they are. None: nothing came.
+    given : n_scans rows, fMRIPrep's columns; they are kept as they are, but for columns without one value. None: nothing came.
     image : (n_x, n_y, n_z, n_scans) float32 array before smoothing
     affine, repetition_time, masks : as in `confounds.confounds`
 
@@ -154,14 +154,19 @@ def complete_confounds(
     own = confounds(image, affine, repetition_time, motion, masks)
     if given is None:
         return own, [name for name in own.columns if own[name].notna().any()]
-    there = set(given.columns)
+    there = _known(given)
     for prefix in ("w_comp_cor_", "c_comp_cor_", "a_comp_cor_"):  # components of two origins are not put into one set
         if any(name.startswith(prefix) for name in there):
             there |= {name for name in own.columns if name.startswith(prefix)}
     missing = [name for name in own.columns if name not in there]
-    table = pd.concat([given, own[missing]], axis=1)
+    table = pd.concat([given.drop(columns=missing, errors="ignore"), own[missing]], axis=1)
     table.attrs = dict(own.attrs)
     return table, [name for name in missing if own[name].notna().any()]
+
+
+def _known(table: pandas.DataFrame) -> set[str]:
+    """Names of the columns that hold a value."""
+    return {name for name in table.columns if table[name].notna().any()}
 
 
 def _own_mask(works: Engine, mask: str | Path, data: np.ndarray, image: Any) -> np.ndarray:
@@ -169,7 +174,7 @@ def _own_mask(works: Engine, mask: str | Path, data: np.ndarray, image: Any) -> 
     import nibabel as nib
 
     if str(mask) != NOT_KNOWN:
-        found, carrier = read_raw(mask, 3, "brain mask")
+        found, carrier = read_raw(mask, 3, "brain mask", "mask")
         if found.shape != data.shape[:3] or not np.allclose(carrier.affine, image.affine, atol=1e-2):
             raise InputError(
                 f"the brain mask {mask} lies on another grid than its image; expected the same voxels in the same place: copy the "
@@ -232,7 +237,22 @@ def _read_confounds(path: str | Path, n_scans: int) -> pandas.DataFrame:
             f"the confounds {path} have {found}; expected {n_scans} rows, one a volume, of numbers and n/a: copy the table again, or "
             "remove it: the scan then counts as one whose motion is not known"
         )
-    return table.astype(np.float64)
+    table = table.astype(np.float64)
+    infinite = [name for name in table.columns if np.isinf(table[name]).any()]
+    moving = [name for name in MOTION if name in _known(table)]
+    gaps = [name for name in moving if table[name].isna().any()]
+    if infinite or gaps or len(moving) not in (0, len(MOTION)):
+        if infinite:
+            found = f"infinite values in {', '.join(infinite[:5])}"
+        elif gaps:
+            found = f"n/a in some volumes of {', '.join(gaps)}"
+        else:
+            found = f"the head motion {', '.join(moving)} alone"
+        raise InputError(
+            f"the confounds {path} have {found}; expected numbers, and all of {', '.join(MOTION)} in every volume or none of them: copy "
+            "the table again, or remove those columns, or the table: the scan then counts as one whose motion is not known"
+        )
+    return table
 
 
 def _said_of(given: pandas.DataFrame | None, added: list[str]) -> str:

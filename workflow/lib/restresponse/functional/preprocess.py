@@ -30,6 +30,8 @@ from restresponse.functional.unwarping import phase_encoding, read_field_map, un
 
 LEAST_OVERLAP = 0.5  # Dice of the scan's own mask with the template's brain below which the registration has failed
 _RANGE = 32767  # of a signed 16-bit integer
+_COARSEST = 0.1  # step of those integers, of the median voxel's standard deviation in time
+_SPARSE = (slice(None, None, 3),) * 3  # voxels that tell it
 
 
 def preprocess_scan(
@@ -174,17 +176,24 @@ def _copy(data: np.ndarray, image: object, repetition_time: float, path: Path) -
 
 
 def write_series(path: str | Path, series: np.ndarray, affine: np.ndarray, repetition_time: float) -> None:
-    """A series as 16-bit integers with a scale: half the size of floats, at a step far below the noise; zero stays zero."""
+    """A series as 16-bit integers with a scale: half the size of floats, at a step far below the noise; zero stays zero.
+
+    Where a few voxels are so much brighter than the rest that the step is not below the noise, as floats.
+    """
     import nibabel as nib
 
     scale = float(max(series.max(), -series.min())) / _RANGE
-    stored = np.empty(series.shape, np.int16, order="F")
-    for volume in range(
-        series.shape[3]
-    ):  # one at a time: the whole series twice more would be the job's peak of memory
-        stored[..., volume] = np.rint(series[..., volume] / np.float32(scale))
-    image = nib.Nifti1Image(stored, affine)
-    image.header.set_slope_inter(scale, 0)
+    deviation = series[_SPARSE].std(axis=-1)
+    fine = scale <= _COARSEST * float(np.median(deviation[deviation > 0])) if deviation.any() else True
+    if fine:
+        stored = np.empty(series.shape, np.int16, order="F")
+        for volume in range(
+            series.shape[3]
+        ):  # one at a time: the whole series twice more would be the job's peak of memory
+            stored[..., volume] = np.rint(series[..., volume] / np.float32(scale))
+    image = nib.Nifti1Image(stored if fine else series, affine)
+    if fine:
+        image.header.set_slope_inter(scale, 0)
     image.set_sform(affine, code=4)
     image.set_qform(affine, code=4)
     image.header.set_xyzt_units("mm", "sec")
