@@ -233,7 +233,7 @@ def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
     with pytest.raises(EngineFailure, match=r"overlaps the T1w's by a Dice of 0\.00"):
         coregister(bad, bad)
     (tmp_path / "fsl" / "etc" / "flirtsch" / "bbr.sch").unlink()
-    with pytest.raises(InputError, match=r"bbr\.sch is not in FSL's folder"):
+    with pytest.raises(FileNotFoundError, match=r"bbr\.sch is not in FSL's folder"):
         coregister(good, good)
 
 

@@ -264,6 +264,11 @@ def test_a_folder_that_matlab_or_the_shell_reads_otherwise_is_refused(tmp_path, 
 def test_the_config_is_refused_without_a_command_and_checked_for_one_that_is_not_found(tmp_path):
     config = yaml.safe_load((Path(__file__).resolve().parents[2] / "config" / "config.yaml").read_text())
     validate(config, tmp_path)
+    config["functional"]["unwarp"] = "motion"
+    with pytest.raises(
+        InputError, match=r"functional\.unwarp: found motion, but functional\.engine is embedded; expected spm"
+    ):
+        validate(config, tmp_path)
     config["functional"]["engine"] = "spm"
     with pytest.raises(InputError, match=r"engines\.spm\.command: found null, but functional\.engine is spm"):
         validate(config, tmp_path)

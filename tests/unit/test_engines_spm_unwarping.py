@@ -13,6 +13,7 @@ from scipy.io import loadmat
 
 from restresponse.engines import PhaseEncoding, Realignment, engine
 from restresponse.engines import distortion as distorting
+from restresponse.functional.unwarping import unwarped
 
 # It keeps what it is given. Realign & Unwarp gives the series back with the mean that lies ready; Coregister moves the
 # source to the place that lies ready as a header.
@@ -192,6 +193,26 @@ def test_the_field_of_a_second_look_at_the_images_reaches_spm(tmp_path):
     assert second["parameters"] == {"axis": scan.axis, "model": "registration and pitch, roll"}
     # hardly a moment is outside the steps: what was superseded, more than a third, is in the first
     assert first["cpu_seconds"] + second["cpu_seconds"] > 0.8 * spent  # with those of what was superseded
+
+
+@pytest.mark.parametrize(
+    ("wish", "largest", "model"),
+    [("auto", 1.6, "registration and pitch, roll"), ("auto", 0.0, "pitch, roll"), ("motion", 1.6, "pitch, roll")],
+)
+def test_auto_with_spm_is_registration_and_motion_alone_where_that_finds_nothing(tmp_path, wish, largest, model):
+    scan = Head(tmp_path, largest, np.linalg.inv(TO_EPI))
+    scan.works.functional_mask = lambda reference: scan.mask  # of a head of this test's, not of a person
+    realignment = Realignment(scan.reference, np.zeros((2, 6)), tmp_path / "rp_series.txt")
+    phase = PhaseEncoding(scan.axis, 1, None)
+    images = scan.bold, realignment, scan.t1w, scan.mask
+    distortion, _, _ = unwarped(scan.works, *images, phase, wish, None)
+    assert ("vdm5" in (tmp_path / "given.m").read_text()) == (model != "pitch, roll")
+    assert np.asarray(nib.load(distortion.shift).dataobj).any() == (model != "pitch, roll")
+    steps = [step for step in scan.works.steps if step["step"] == "unwarping"]
+    assert steps[-1]["parameters"]["model"] == model
+    looked = steps[-1]["parameters"].get("registration")
+    assert (looked is not None) == (largest == 0)
+    assert [step["step"] for step in scan.works.steps][-1] == "coregistration"
 
 
 def test_spm_is_not_started_where_there_is_no_distortion(tmp_path):

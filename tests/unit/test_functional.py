@@ -28,7 +28,7 @@ from restresponse.engines.distortion import beyond_chance
 from restresponse.engines.reading import processing
 from restresponse.files import read_json, read_table, write_json
 from restresponse.functional.confounds import MOTION
-from restresponse.functional.preprocess import preprocess_scan
+from restresponse.functional.preprocess import preprocess_scan, write_series
 from restresponse.phantom.truth import read_truth
 
 
@@ -92,6 +92,16 @@ def test_preprocessed_a_second_time_every_file_has_the_same_bytes(tmp_path, phan
     )
     differing = [name for name in first if name != "record" and first[name].read_bytes() != second[name].read_bytes()]
     assert not differing  # the record holds seconds
+
+
+def test_one_bright_voxel_costs_the_others_no_precision(tmp_path):
+    series = np.random.default_rng(0).normal(1000, 8, (9, 9, 9, 12)).astype(np.float32)
+    for brightest in (4_000, 300_000):
+        series[4, 4, 4, 3] = brightest
+        write_series(tmp_path / "series.nii.gz", series, np.eye(4), 2.0)
+        image = nib.load(tmp_path / "series.nii.gz")
+        np.testing.assert_allclose(np.asarray(image.dataobj), series, atol=0.1)
+        assert image.get_data_dtype() == (np.int16 if brightest == 4_000 else np.float32)
 
 
 def test_planted_networks_are_in_the_preprocessed_signal(phantom):  # noqa: F811

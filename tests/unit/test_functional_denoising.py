@@ -178,6 +178,14 @@ def test_jerks_and_jumps_of_the_global_signal_are_outliers_and_can_be_left_out()
     assert outlier_volumes(table, None, None).size == 0
 
 
+def test_a_volume_whose_global_signal_is_not_known_hides_no_jump():
+    table = quiet_table()
+    table.loc[60:, "global_signal"] += 300
+    table.loc[20, "global_signal"] = np.nan
+    assert outlier_volumes(table, None, 5).tolist() == [60]
+    assert outlier_volumes(table.assign(global_signal=np.nan), None, 5).size == 0
+
+
 def test_in_a_scan_of_twenty_volumes_a_jump_is_found_too():
     table = quiet_table(20)
     table.loc[10:, "global_signal"] += 40  # an ordinary SD could never be exceeded fivefold in 19 changes

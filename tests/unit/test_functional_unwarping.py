@@ -195,6 +195,31 @@ def test_motion_alone_is_for_who_asks_for_it_and_where_registration_finds_nothin
     assert steps[0]["cpu_seconds"] > steps[2]["cpu_seconds"]  # with the first coregistration and the registration
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_a_second_look_does_not_confirm_leaves_the_first_registration(with_epis, monkeypatch, lost):
+    scan = with_epis
+    _, mask, coregistration = scan.unwarped("none", None)
+    before = [np.asarray(nib.load(mask).dataobj).copy(), np.loadtxt(coregistration)]
+    answers = iter([True, False])
+    monkeypatch.setattr(distorting, "beyond_chance", lambda gain, chance: next(answers))
+    if lost:
+        register = scan.works.coregister
+
+        def lose(*images: Path) -> Path:
+            register(*images)
+            raise EngineFailure("the EPI's brain is elsewhere")
+
+        monkeypatch.setattr(scan.works, "coregister_undistorted", lose)
+    distortion, mask, coregistration = scan.unwarped("auto", None)
+    assert distortion is None
+    steps = scan.works.steps
+    assert [step["step"] for step in steps] == ["unwarping", "functional mask", "coregistration"]
+    words = "the EPI's brain is elsewhere" if lost else "hardly more than one along an axis without distortion"
+    assert steps[0]["tool"] == "none" and words in steps[0]["method"]
+    np.testing.assert_array_equal(np.asarray(nib.load(mask).dataobj), before[0])
+    np.testing.assert_array_equal(np.loadtxt(coregistration), before[1])
+
+
 def test_a_field_map_that_cannot_be_used_is_passed_over_or_fails_the_scan(with_epis, tmp_path):
     scan = with_epis
     (tmp_path / "epi.nii.gz").write_bytes(b"not an image")
