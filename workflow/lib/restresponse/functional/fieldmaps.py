@@ -23,11 +23,7 @@ _SPREAD = (32.0, 16.0, 8.0, 4.0)  # mm, over which the field goes on beyond the 
 _FAINT = 0.15  # of the brain's median magnitude, below which the phase is noise
 _FILLED = 0.9  # least part of a turn that the values of a phase image, noise of the air included, go over
 _BITS = range(10, 17)  # of a phase as scanners store it
-_FRACTIONS = (
-    (-1.0, 1.0),
-    (0.0, 1.0),
-    (-0.5, 0.5),
-)  # of a turn or half of one, which are not radians over a part of a turn
+_FRACTIONS = ((-1.0, 1.0), (0.0, 1.0), (-0.5, 0.5))  # of a turn or of half of one, which would pass for radians
 _AROUND = 8.0  # mm around the brain in which reversed EPIs are compared
 
 
