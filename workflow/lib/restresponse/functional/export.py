@@ -184,7 +184,7 @@ def _export_scan(
     if own:
         spaces = read_json(results / f"anatomical/{anat}/{anat}.json")["spaces"]
         label, reference = spaces["label"], spaces["MNI152"]
-    name = f"{scan}_space-{label}_res-{grid['res']}"
+    name = f"{scan}_space-{label.replace(':', '_')}_res-{grid['res']}"  # MNIPediatricAsym:cohort-1
     space = {"Resolution": grid["Resolution"], "SpatialReference": reference}
     steps = _steps(record)
     series = {"TaskName": row["task"], "RepetitionTime": float(row["repetition_time"]), "SkullStripped": True}
