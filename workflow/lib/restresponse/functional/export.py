@@ -201,7 +201,10 @@ def _export_scan(
         f"{name}_desc-preproc_bold",
         image | {"Sources": read} | space | series | {"ProcessingSteps": steps},
     )
-    mask = {"Description": "Brain of the scan itself.", "Sources": sources.uri(row["bold"]), "Type": "Brain"}
+    seen = (
+        row["bold"] if row["mask"] == MISSING else row["mask"]
+    )  # a mask that came with the scan was not made of it here
+    mask = {"Description": "Brain of the scan itself.", "Sources": sources.uri(seen), "Type": "Brain"}
     _add(made / f"{scan}_space-MNI152_desc-brain_mask.nii.gz", folder, f"{name}_desc-brain_mask", mask | space)
     for table in sorted([*made.glob(f"{scan}_desc-*_timeseries.*"), *cleaned.glob(f"{scan}_desc-*_timeseries.*")]):
         _link(table, folder / table.name)
