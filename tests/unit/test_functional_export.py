@@ -239,6 +239,7 @@ def test_a_mask_is_of_the_one_that_came_with_the_scan(tmp_path, came):
     export_derivatives(results / "dataset/scans.tsv", dataset, batches={"batch-01": [scan]}, bids_dir=None, derivatives=given, voxel_size=VOXEL_SIZE)  # fmt: skip
     mask = read_json(dataset / f"sub-01/func/{scan}_space-MNIPediatricAsym_cohort-1_res-6_desc-brain_mask.json")
     source = Path(row["mask" if came else "bold"])
+    assert "*_cohort-*" in (dataset / ".bidsignore").read_text().splitlines()  # BIDS has the entity for templates alone
     assert mask["Sources"] == [f"bids:preprocessed:sub-01/func/{source.name}"]
 
 

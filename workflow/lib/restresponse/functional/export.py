@@ -19,7 +19,7 @@ from restresponse.functional.unwarping import files_of, read_field_map
 
 BIDS_VERSION = "1.9.0"
 MISSING = "n/a"
-_IGNORED = "# of fMRIPrep's names, those that BIDS does not have yet\n*_timeseries.tsv\n*_timeseries.json\n"
+_IGNORED = "# of fMRIPrep's names, those that BIDS does not have yet\n*_timeseries.tsv\n*_timeseries.json\n*_cohort-*\n"
 _TISSUES = ("GM", "WM", "CSF")
 _LAYOUT = """# Preprocessed resting-state fMRI
 
