@@ -167,6 +167,33 @@ def test_several_spaces_must_be_chosen_from(root, settings):
     assert "no BOLD image in space MNI152NLin6Sym; spaces found:" in line and "did you mean MNI152NLin6Asym" in line
 
 
+def test_cohorts_of_a_template_are_spaces_of_their_own(root, settings, tmp_path):
+    """MNIPediatricAsym has a template for each age: two cohorts are not mixed, and one is named as fMRIPrep does."""
+    pediatric = "MNIPediatricAsym"
+    for path in root.rglob(f"*_space-{SPACE}_*"):
+        path.unlink()
+    for cohort, participant in (("1", "sub-01"), ("2", "sub-02")):
+        add_derivative(root, f"{participant}_task-rest_run-1", space=f"_space-{pediatric}_cohort-{cohort}_res-2")
+    mixed = f"BOLD images in several spaces: {pediatric}:cohort-1:res-2, {pediatric}:cohort-2:res-2; expected one space"
+    assert mixed in problem_of(settings) and mixed in problem_of(settings | {"space": pediatric})
+    add_derivative(root, "sub-01_task-rest_run-1", space=f"_space-{pediatric}_cohort-2_res-2")
+    assert mixed in problem_of(settings)
+    config = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    allowed = config["properties"]["dataset"]["properties"]["space"]
+    for ending in (":cohort-2", ":cohort-2:res-2", ":res-2:cohort-2"):
+        jsonschema.validate(pediatric + ending, allowed)
+        rows = read_dataset(None, settings | {"space": pediatric + ending}).scans
+        assert [row["space"] for row in rows] == [f"{pediatric}:cohort-2"] * 2
+        assert all("_cohort-2_res-2_desc-" in row["bold"] and "_cohort-2_res-2_" in row["mask"] for row in rows)
+    line = problem_of(settings | {"space": f"{pediatric}:cohort-1"})
+    assert line.startswith(f"sub-02_task-rest_run-1: no BOLD image in space {pediatric}:cohort-1:res-2")
+    assert f"no BOLD image in space {pediatric}:cohort-3;" in problem_of(settings | {"space": f"{pediatric}:cohort-3"})
+    write_tables(None, settings | {"space": f"{pediatric}:cohort-2"}, tmp_path / "scans.tsv", tmp_path / "p.tsv")
+    table = yaml.safe_load((ROOT / "workflow/schemas/scans.schema.yaml").read_text())["properties"]["space"]
+    for space in read_table(tmp_path / "scans.tsv")["space"]:
+        jsonschema.validate(space, table)
+
+
 def test_a_scan_that_lacks_the_space_is_named(root, settings):
     add_derivative(root, "sub-02_task-rest_run-2", space="_space-MNI152NLin6Asym")
     line = problem_of(settings | {"space": SPACE})

@@ -208,6 +208,25 @@ def test_a_map_without_its_partner(bids):
     told(bids, "sub-01_phase1.nii.gz without its partner; expected sub-01_phase2.nii[.gz]")
 
 
+def test_a_whole_map_is_taken_and_what_is_wrong_with_others_is_noted(bids):
+    """EPIs along the other axis beside a pair that fits; then an incomplete phase difference beside a whole one, too."""
+    for way, direction in (("AP", "j-"), ("PA", "j"), ("LR", "i"), ("RL", "i-")):
+        sidecar = {"PhaseEncodingDirection": direction, "TotalReadoutTime": 0.03, "IntendedFor": HERE}
+        add_map(bids, "epi", f"sub-01_dir-{way}", **sidecar)
+    row, notes = row_of(bids, "fieldmap")
+    assert sorted(json.loads(row["fieldmap"])["directions"].values()) == ["j", "j-"]
+    assert len(notes) == 2 and all("of the scan's voxel axes, the scan along j-" in note for note in notes)
+    assert (row, notes) == row_of(bids, "auto")
+    add_phase_difference(bids)
+    add_map(bids, "phasediff", "sub-01_acq-b", EchoTime1=0.004, EchoTime2=0.006, IntendedFor=HERE)
+    row, notes = row_of(bids, "fieldmap")
+    assert json.loads(row["fieldmap"])["files"]["phasediff"].endswith("sub-01_phasediff.nii.gz")
+    assert f"{SCAN}: {bids}/sub-01/fmap: sub-01_acq-b_phasediff.nii.gz without its partner" in notes[0]
+    (bids / "sub-01/fmap/sub-01_magnitude1.nii.gz").unlink()
+    (bids / "sub-01/fmap/sub-01_dir-PA_epi.nii.gz").unlink()
+    told(bids, "sub-01_acq-b_phasediff.nii.gz without its partner")
+
+
 def test_an_epi_read_out_like_the_scan_alone_is_no_map(bids):
     add_map(bids, "epi", "sub-01_dir-AP", PhaseEncodingDirection="j-", TotalReadoutTime=0.03, IntendedFor=HERE)
     told(bids, "read out against the scan's j-")

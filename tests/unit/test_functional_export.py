@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from bids_tree import TIMES, TR, add_scan, add_t1w, default_settings, start
@@ -219,6 +220,27 @@ def test_it_can_be_started_from_again(study, dataset, tmp_path):
     assert (
         sidecar["Sources"][0] == f"bids:preprocessed:sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.nii.gz"
     )
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_a_mask_is_of_the_one_that_came_with_the_scan(tmp_path, came):
+    """Of a scan taken over; where none came, the mask is of the image. The space is one of a template with cohorts."""
+    results, given, scan = tmp_path / "results", tmp_path / "fmriprep", "sub-01_task-rest"
+    stem = f"{given}/sub-01/func/{scan}_space-MNIPediatricAsym_cohort-1_res-2_desc"
+    row = dict.fromkeys(SCAN_COLUMNS, "n/a") | {"scan": scan, "task": "rest", "space": "MNIPediatricAsym:cohort-1"}
+    row |= {"bold": f"{stem}-preproc_bold.nii.gz", "mask": f"{stem}-brain_mask.nii.gz" if came else "n/a"}
+    row |= {"repetition_time": 2.6, "set_aside": False}
+    write_table(results / "dataset/scans.tsv", pd.DataFrame([row]))
+    record = {"status": "done", "reason": None, "steps": []}
+    write_json(functional_files(results, scan)["record"], record)
+    cleaned = layout.denoised_files(results / "functional/denoised/batch-01", scan)["record"]
+    write_json(cleaned, record | {"status": "failed"})
+    dataset = results / "derivatives"
+    export_derivatives(results / "dataset/scans.tsv", dataset, batches={"batch-01": [scan]}, bids_dir=None, derivatives=given, voxel_size=VOXEL_SIZE)  # fmt: skip
+    mask = read_json(dataset / f"sub-01/func/{scan}_space-MNIPediatricAsym_cohort-1_res-6_desc-brain_mask.json")
+    source = Path(row["mask" if came else "bold"])
+    assert "*_cohort-*" in (dataset / ".bidsignore").read_text().splitlines()  # BIDS has the entity for templates alone
+    assert mask["Sources"] == [f"bids:preprocessed:sub-01/func/{source.name}"]
 
 
 def test_sessions_and_runs_keep_their_folders_and_names(tmp_path):

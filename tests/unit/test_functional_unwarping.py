@@ -234,6 +234,16 @@ def test_a_field_map_that_cannot_be_used_is_passed_over_or_fails_the_scan(with_e
         scan.unwarped("fieldmap", None)
 
 
+def test_without_the_scale_of_its_phases_a_field_map_is_passed_over(with_phases, tmp_path):
+    scan, field_map = with_phases, with_phases.phase_difference()
+    image = nib.load(field_map["files"]["phasediff"])
+    stored = str(tmp_path / "percent.nii")
+    nib.Nifti1Image((np.asarray(image.dataobj) / 40.96).astype(np.float32), image.affine).to_filename(stored)
+    field_map["files"]["phasediff"] = stored
+    scan.unwarped("auto", field_map)
+    assert f"the field map could not be used ({stored} has values from" in json.dumps(scan.works.steps)
+
+
 def test_without_a_known_direction_nothing_is_done(with_epis):
     scan = with_epis
     scan.works.steps.clear()
@@ -253,13 +263,48 @@ def test_cells_of_the_scans_table():
     assert read_field_map("n/a") is None and files_of(None) == []
 
 
-def test_phases_of_scanners_are_brought_to_radians():
-    wrapped = np.linspace(-np.pi, np.pi * 0.999, 200)
-    np.testing.assert_allclose(fieldmaps.radians(wrapped), wrapped, atol=1e-6)
-    np.testing.assert_allclose(fieldmaps.radians(np.rint(wrapped / np.pi * 4096)), wrapped, atol=1e-3)
-    np.testing.assert_allclose(fieldmaps.radians(np.rint((wrapped / np.pi + 1) * 2048)), wrapped, atol=2e-3)
-    np.testing.assert_allclose(fieldmaps.radians(np.rint(1e3 * wrapped)), wrapped, atol=1e-3)
-    np.testing.assert_allclose(fieldmaps.radians(np.rad2deg(wrapped)), wrapped, atol=1e-4)
+WRAPPED = np.linspace(-np.pi, np.pi * 0.999, 200)
+
+
+@pytest.mark.parametrize(
+    ("stored", "turn", "expected"),
+    [
+        (WRAPPED, [-np.pi, np.pi], WRAPPED),
+        (WRAPPED / 3, [-np.pi, np.pi], WRAPPED / 3),
+        (WRAPPED + np.pi, [0, 2 * np.pi], WRAPPED + np.pi),
+        *((np.rint(WRAPPED / np.pi * 2**n), [-(2**n), 2**n - 1], WRAPPED) for n in (11, 12, 15)),
+        *((np.rint((WRAPPED / np.pi + 1) * 2**n), [0, 2 ** (n + 1) - 1], WRAPPED) for n in (11, 12, 13)),
+        (np.rint(WRAPPED * 0.95 / np.pi * 4096), [-4096, 4095], 0.95 * WRAPPED),
+        (np.rint(1e3 * WRAPPED), [-1e3 * np.pi, 1e3 * np.pi], WRAPPED),
+        (1e3 * (WRAPPED + np.pi), [0, 2e3 * np.pi], WRAPPED + np.pi),
+        (np.rad2deg(WRAPPED), [-180, 180], WRAPPED),
+        (np.rad2deg(WRAPPED) + 180, [0, 360], WRAPPED + np.pi),
+    ],
+)
+def test_phases_of_scanners_are_brought_to_radians(stored, turn, expected):
+    found, taken = fieldmaps.radians(stored)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(taken, turn)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.linspace(-4, 9, 200),  # unwrapped
+        np.linspace(-700, 5000, 200),
+        np.linspace(0, 3000, 200),
+        np.linspace(-2600, 2600, 200),
+        100 * WRAPPED / np.pi,
+        WRAPPED / np.pi,
+        np.linspace(0, 1, 200),
+    ],
+)
+def test_a_phase_in_a_scale_that_is_not_known_is_no_field(stored):
+    words = (
+        rf"air\.nii has values from {stored.min():g} to {stored.max():g}, .*; expected radians over a turn, 0 to 4095"
+    )
+    with pytest.raises(EngineFailure, match=words):
+        fieldmaps.radians(stored, "air.nii")
 
 
 @pytest.mark.parametrize("kind", ["phasediff", "phases", "fieldmap"])
@@ -299,3 +344,6 @@ def test_a_field_of_several_turns_comes_back_in_hertz(tmp_path, kind):
     assert step["seconds"] > 0 and step["cpu_seconds"] > 0
     assert step["method"].endswith("It was carried to the EPI reference by rigid registration.")
     np.testing.assert_allclose(step["parameters"]["to_reference"], np.eye(4), atol=0.5)
+    pi = np.pi
+    turns = {"phasediff": {"phasediff": [-4096, 4095]}, "phases": {"phase1": [-pi, pi], "phase2": [-pi, pi]}}
+    assert step["parameters"].get("turn") == turns.get(kind)

@@ -90,9 +90,15 @@ def read_derivatives(bids_dir: str | Path | None, settings: Mapping[str, Any]) -
 
 
 def space_of(image: Image) -> str:
-    """The space of an image as fMRIPrep writes it, resolution included: `MNI152NLin2009cAsym:res-2`."""
+    """The space of an image as fMRIPrep writes it, cohort and resolution included: `MNIPediatricAsym:cohort-1:res-2`."""
     resolution = image.entities.get("res")
-    return image.entities["space"] + (f":res-{resolution}" if resolution else "")
+    return _template_of(image) + (f":res-{resolution}" if resolution else "")
+
+
+def _template_of(image: Image) -> str:
+    """The space without the resolution: a template of several cohorts is another for each."""
+    cohort = image.entities.get("cohort")
+    return image.entities["space"] + (f":cohort-{cohort}" if cohort else "")
 
 
 def _origin(path: Path, problems: Problems, notes: list[str]) -> str | None:
@@ -156,8 +162,9 @@ def _in_one_space(
     """The images in the space that the config names, or in the only one there; anything else is a problem."""
     space = {run.path: space_of(original[run.path]) for run in runs}
     spaces = sorted(set(space.values()))
-    chosen = [run for run in runs if wanted in (None, space[run.path])]
-    chosen = chosen or [run for run in runs if original[run.path].entities["space"] == wanted]
+    parts = set((wanted or "").split(":"))
+    chosen = [run for run in runs if wanted is None or parts == set(space[run.path].split(":"))]
+    chosen = chosen or [run for run in runs if parts <= set(space[run.path].split(":"))]
     if runs and not chosen:
         problems.add(
             "dataset.space",
@@ -221,7 +228,7 @@ def _row(run: Image, image: Image, sidecars: Sidecars, problems: Problems, notes
         "task": run.entities["task"],
         "run": run.entities.get("run", MISSING),
         "bold": str(run.path),
-        "space": image.entities["space"],
+        "space": _template_of(image),
         "mask": str(mask) if mask else MISSING,
         "confounds": str(confounds) if confounds else MISSING,
         "repetition_time": tr,

@@ -1,6 +1,6 @@
 """Field maps of the dataset: which images of `fmap/` belong to a scan, by IntendedFor or B0FieldIdentifier, and whether they are whole.
 
-Nothing here stops a run that can do without: what is wrong is a note, unless the config asks for field maps.
+Nothing here stops a run that can do without: what is wrong is a note, unless the config asks for field maps and a scan has no whole one.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def read_dataset(bids_dir: str | Path | None, settings: Mapping[str, Any], unwar
     settings : mapping
         The section `dataset` of the config.
     unwarp : str
-        `functional.unwarp` of the config: what is wrong with field maps is a problem where it is `fieldmap`, a note where it
-        is `auto`, and not looked at otherwise.
+        `functional.unwarp` of the config: what is wrong with field maps is a problem where it is `fieldmap` and the scan has
+        no whole one beside, a note there and where it is `auto`, and not looked at otherwise.
 
     Raises
     ------
@@ -358,7 +358,10 @@ def _encoding(
     field_map = None
     if unwarp in ("auto", "fieldmap"):
         field_map, found, told = maps.of(run, sidecar)
-        troubles += found
+        if field_map:  # nothing is missing: what is wrong is with others beside it
+            notes += [f"{run.stem}: {trouble}" for trouble in found]
+        else:
+            troubles += found
         notes += told
         if field_map and readout is None:
             troubles.append(

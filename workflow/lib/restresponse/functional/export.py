@@ -19,7 +19,7 @@ from restresponse.functional.unwarping import files_of, read_field_map
 
 BIDS_VERSION = "1.9.0"
 MISSING = "n/a"
-_IGNORED = "# of fMRIPrep's names, those that BIDS does not have yet\n*_timeseries.tsv\n*_timeseries.json\n"
+_IGNORED = "# of fMRIPrep's names, those that BIDS does not have yet\n*_timeseries.tsv\n*_timeseries.json\n*_cohort-*\n"
 _TISSUES = ("GM", "WM", "CSF")
 _LAYOUT = """# Preprocessed resting-state fMRI
 
@@ -184,7 +184,7 @@ def _export_scan(
     if own:
         spaces = read_json(results / f"anatomical/{anat}/{anat}.json")["spaces"]
         label, reference = spaces["label"], spaces["MNI152"]
-    name = f"{scan}_space-{label}_res-{grid['res']}"
+    name = f"{scan}_space-{label.replace(':', '_')}_res-{grid['res']}"  # MNIPediatricAsym:cohort-1
     space = {"Resolution": grid["Resolution"], "SpatialReference": reference}
     steps = _steps(record)
     series = {"TaskName": row["task"], "RepetitionTime": float(row["repetition_time"]), "SkullStripped": True}
@@ -201,7 +201,10 @@ def _export_scan(
         f"{name}_desc-preproc_bold",
         image | {"Sources": read} | space | series | {"ProcessingSteps": steps},
     )
-    mask = {"Description": "Brain of the scan itself.", "Sources": sources.uri(row["bold"]), "Type": "Brain"}
+    seen = (
+        row["bold"] if row["mask"] == MISSING else row["mask"]
+    )  # a mask that came with the scan was not made of it here
+    mask = {"Description": "Brain of the scan itself.", "Sources": sources.uri(seen), "Type": "Brain"}
     _add(made / f"{scan}_space-MNI152_desc-brain_mask.nii.gz", folder, f"{name}_desc-brain_mask", mask | space)
     for table in sorted([*made.glob(f"{scan}_desc-*_timeseries.*"), *cleaned.glob(f"{scan}_desc-*_timeseries.*")]):
         _link(table, folder / table.name)

@@ -21,6 +21,9 @@ HERTZ_OF = {"Hz": 1.0, "rad/s": 1 / (2 * np.pi), "T": 42.577478518e6}  # of prot
 _SMOOTHING = 2.0  # mm, of the field inside the brain
 _SPREAD = (32.0, 16.0, 8.0, 4.0)  # mm, over which the field goes on beyond the brain, the narrowest that reaches
 _FAINT = 0.15  # of the brain's median magnitude, below which the phase is noise
+_FILLED = 0.9  # least part of a turn that the values of a phase image, noise of the air included, go over
+_BITS = range(10, 17)  # of a phase as scanners store it
+_FRACTIONS = ((-1.0, 1.0), (0.0, 1.0), (-0.5, 0.5))  # of a turn or of half of one, which would pass for radians
 _AROUND = 8.0  # mm around the brain in which reversed EPIs are compared
 
 
@@ -52,7 +55,7 @@ def prepare_field(works: Engine, reference: Path, phase: PhaseEncoding, field_ma
         elif kind == "fieldmap":
             magnitude, hertz, mask = _ready_made(works, field_map)
         else:
-            magnitude, hertz, mask = _of_phases(works, field_map)
+            magnitude, hertz, mask = _of_phases(works, field_map, facts)
         return _onto_reference(works, reference, magnitude, hertz, mask, facts)
 
 
@@ -75,22 +78,39 @@ def hertz_of_phase(phase: np.ndarray, mask: np.ndarray, interval: float) -> np.n
     return (turns - np.round(np.median(turns[mask]))) / interval
 
 
-def radians(stored: np.ndarray) -> np.ndarray:
-    """Wrapped phase in rad of a stored image: as it is, or as scanners write it.
+def radians(stored: np.ndarray, path: str | Path = "the phase image") -> tuple[np.ndarray, list[float]]:
+    """Wrapped phase in rad of a stored image, and the range of a turn that its values were taken for.
 
-    That is 0 to 4095 or -4096 to 4095 for a turn (or another power of two), or milliradians or degrees from -half a turn to half a turn.
+    The scale is known by the range, most of which noise and wraps fill: radians as they are; 0 to 4095 or -4096 to 4095 (or other
+    powers of two), whose middle is phase 0; milliradians or degrees, -half a turn to half a turn or 0 to a turn, whose 0 is phase 0.
+
+    Raises
+    ------
+    EngineFailure
+        The values fit none of these, or fractions of a turn as well as radians.
     """
     low, high = float(stored.min()), float(stored.max())
-    if high - low <= 2.1 * np.pi:
-        return stored.astype(np.float32)
-    for half in (1e3 * np.pi, 180.0):
-        if np.allclose([-low, high], half, rtol=0.01):
-            return (stored / half * np.pi).astype(np.float32)
-    if low >= 0:
-        half = 2 ** np.ceil(np.log2(high + 1)) / 2
-        return ((stored - half) / half * np.pi).astype(np.float32)
-    half = 2 ** np.ceil(np.log2(max(-low, high)))
-    return (stored / half * np.pi).astype(np.float32)
+    if high - low <= 2.1 * np.pi and not any(np.allclose([low, high], part, atol=0.01) for part in _FRACTIONS):
+        return stored.astype(np.float32), [-np.pi, np.pi] if low < -0.05 * np.pi else [0.0, 2 * np.pi]
+    for turn in (2e3 * np.pi, 360.0):
+        for bottom in (-turn / 2, 0.0):
+            if _fits(low, high, bottom, bottom + turn):
+                return (stored / turn * 2 * np.pi).astype(np.float32), [bottom, bottom + turn]
+    for bits in _BITS:
+        for bottom in (-(2**bits), 0):
+            if _fits(low, high, bottom, 2**bits):
+                half = (2**bits - bottom) / 2
+                return ((stored - bottom - half) / half * np.pi).astype(np.float32), [float(bottom), 2.0**bits - 1]
+    raise EngineFailure(
+        f"{path} has values from {low:g} to {high:g}, which are no known scale of a wrapped phase; expected radians over a turn, 0 to 4095 or "
+        "-4096 to 4095 (or another power of two), or milliradians or degrees over a turn, each filled to nine tenths: store it so"
+    )
+
+
+def _fits(low: float, high: float, bottom: float, top: float) -> bool:
+    """Whether values fill a range and do not leave it, but for rounding."""
+    turn = top - bottom
+    return high - low >= _FILLED * turn and low >= bottom - 0.01 * turn and high <= top + 0.01 * turn
 
 
 def continued(field: np.ndarray, mask: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
@@ -130,17 +150,21 @@ def _described(field_map: Mapping[str, Any]) -> tuple[str, str | None, dict[str,
     return tool, version, facts, f"{way} It was carried to the EPI reference by rigid registration."
 
 
-def _of_phases(works: Engine, field_map: Mapping[str, Any]) -> tuple[Path, np.ndarray, np.ndarray]:
-    """Of a phase difference or two phases: the magnitude as a file, Hz and brain on its grid."""
+def _of_phases(
+    works: Engine, field_map: Mapping[str, Any], facts: dict[str, Any]
+) -> tuple[Path, np.ndarray, np.ndarray]:
+    """Of a phase difference or two phases, whose scale is added to `facts`: the magnitude as a file, Hz and brain on its grid."""
     from restresponse.engines import niimath
     from restresponse.engines.folder import failure_of
 
     files, times = field_map["files"], field_map["echo_times"]
     magnitude, image, mask = _magnitude(works, files.get("magnitude1") or files["magnitude2"])
-    if field_map["kind"] == "phasediff":
-        phase = radians(_same_grid(files["phasediff"], image))
-    else:
-        first, second = (radians(_same_grid(files[name], image)) for name in ("phase1", "phase2"))
+    phases, facts["turn"] = [], {}
+    for name in ("phasediff",) if field_map["kind"] == "phasediff" else ("phase1", "phase2"):
+        phase, facts["turn"][name] = radians(_same_grid(files[name], image), files[name])
+        phases.append(phase)
+    if field_map["kind"] == "phases":
+        first, second = phases
         phase = np.angle(np.exp(1j * (second - first).astype(np.complex64))).astype(np.float32)
     _save(works, "fieldmap_phase.nii", phase, image.affine)
     _save(works, "fieldmap_mask.nii", mask.astype(np.uint8), image.affine)
