@@ -274,7 +274,8 @@ WRAPPED = np.linspace(-np.pi, np.pi * 0.999, 200)
         (WRAPPED + np.pi, [0, 2 * np.pi], WRAPPED + np.pi),
         *((np.rint(WRAPPED / np.pi * 2**n), [-(2**n), 2**n - 1], WRAPPED) for n in (11, 12, 15)),
         *((np.rint((WRAPPED / np.pi + 1) * 2**n), [0, 2 ** (n + 1) - 1], WRAPPED) for n in (11, 12, 13)),
-        (np.rint(WRAPPED * 0.95 / np.pi * 4096), [-4096, 4095], 0.95 * WRAPPED),
+        (np.rint(WRAPPED * 0.98 / np.pi * 4096), [-4096, 4095], 0.98 * WRAPPED),
+        (np.rad2deg(0.92 * WRAPPED), [-180, 180], 0.92 * WRAPPED),
         (np.rint(1e3 * WRAPPED), [-1e3 * np.pi, 1e3 * np.pi], WRAPPED),
         (1e3 * (WRAPPED + np.pi), [0, 2e3 * np.pi], WRAPPED + np.pi),
         (np.rad2deg(WRAPPED), [-180, 180], WRAPPED),
@@ -294,6 +295,7 @@ def test_phases_of_scanners_are_brought_to_radians(stored, turn, expected):
         np.linspace(-700, 5000, 200),
         np.linspace(0, 3000, 200),
         np.linspace(-2600, 2600, 200),
+        np.linspace(-1956, 1956, 200),  # of -4096 to 4095, masked and without wraps
         100 * WRAPPED / np.pi,
         WRAPPED / np.pi,
         np.linspace(0, 1, 200),

@@ -21,7 +21,8 @@ HERTZ_OF = {"Hz": 1.0, "rad/s": 1 / (2 * np.pi), "T": 42.577478518e6}  # of prot
 _SMOOTHING = 2.0  # mm, of the field inside the brain
 _SPREAD = (32.0, 16.0, 8.0, 4.0)  # mm, over which the field goes on beyond the brain, the narrowest that reaches
 _FAINT = 0.15  # of the brain's median magnitude, below which the phase is noise
-_FILLED = 0.9  # least part of a turn that the values of a phase image, noise of the air included, go over
+_FILLED = 0.9  # least part of a turn that a phase image's values go over: with a wrap, or noise of the air, all
+_FILLED_OF_BITS = 0.97  # where half the range is another scale, for which a masked phase without wraps might pass
 _BITS = range(10, 17)  # of a phase as scanners store it
 _FRACTIONS = ((-1.0, 1.0), (0.0, 1.0), (-0.5, 0.5))  # of a turn or of half of one, which would pass for radians
 _AROUND = 8.0  # mm around the brain in which reversed EPIs are compared
@@ -94,23 +95,23 @@ def radians(stored: np.ndarray, path: str | Path = "the phase image") -> tuple[n
         return stored.astype(np.float32), [-np.pi, np.pi] if low < -0.05 * np.pi else [0.0, 2 * np.pi]
     for turn in (2e3 * np.pi, 360.0):
         for bottom in (-turn / 2, 0.0):
-            if _fits(low, high, bottom, bottom + turn):
+            if _fits(low, high, bottom, bottom + turn, _FILLED):
                 return (stored / turn * 2 * np.pi).astype(np.float32), [bottom, bottom + turn]
     for bits in _BITS:
         for bottom in (-(2**bits), 0):
-            if _fits(low, high, bottom, 2**bits):
+            if _fits(low, high, bottom, 2**bits, _FILLED_OF_BITS):
                 half = (2**bits - bottom) / 2
                 return ((stored - bottom - half) / half * np.pi).astype(np.float32), [float(bottom), 2.0**bits - 1]
     raise EngineFailure(
         f"{path} has values from {low:g} to {high:g}, which are no known scale of a wrapped phase; expected radians over a turn, 0 to 4095 or "
-        "-4096 to 4095 (or another power of two), or milliradians or degrees over a turn, each filled to nine tenths: store it so"
+        "-4096 to 4095 (or another power of two), or milliradians or degrees over a turn, each filled but for a few per cent: store it so"
     )
 
 
-def _fits(low: float, high: float, bottom: float, top: float) -> bool:
+def _fits(low: float, high: float, bottom: float, top: float, filled: float) -> bool:
     """Whether values fill a range and do not leave it, but for rounding."""
     turn = top - bottom
-    return high - low >= _FILLED * turn and low >= bottom - 0.01 * turn and high <= top + 0.01 * turn
+    return high - low >= filled * turn and low >= bottom - 0.01 * turn and high <= top + 0.01 * turn
 
 
 def continued(field: np.ndarray, mask: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
