@@ -200,6 +200,7 @@ def test_what_a_second_look_does_not_confirm_leaves_the_first_registration(with_
     scan = with_epis
     _, mask, coregistration = scan.unwarped("none", None)
     before = [np.asarray(nib.load(mask).dataobj).copy(), np.loadtxt(coregistration)]
+    monkeypatch.setattr(scan.works, "passes", 2)
     answers = iter([True, False])
     monkeypatch.setattr(distorting, "beyond_chance", lambda gain, chance: next(answers))
     if lost:

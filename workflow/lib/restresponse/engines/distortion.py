@@ -25,10 +25,10 @@ class Unwarping(InFolder):
     Attributes
     ----------
     passes : times that the field is looked for: the error of the distorted reference's registration is in the first, and a
-        second, after the corrected reference was registered anew, has less of it.
+        second, after the corrected reference was registered anew, has less of it. It takes some 10 s.
     """
 
-    passes = 2
+    passes = 1
 
     def unwarp_by_field(
         self, bold: Path, realignment: Realignment, hertz: Path, phase: PhaseEncoding

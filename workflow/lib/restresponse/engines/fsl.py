@@ -48,7 +48,6 @@ class Fsl(Unwarping, Segmentation):
     """Preprocessing with FSL."""
 
     name = "fsl"
-    passes = 1  # boundary-based registration gains nothing by another, which takes a minute
 
     def brain_extract(self, t1w: Path) -> Path:
         method = (

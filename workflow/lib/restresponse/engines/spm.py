@@ -50,6 +50,7 @@ class Spm(Unwarping, Segmentation):
     """
 
     name = "spm"
+    passes = 2
 
     def __init__(self, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
         super().__init__(folder, settings)
