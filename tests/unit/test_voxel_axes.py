@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from itertools import permutations, product
@@ -44,4 +45,5 @@ def test_both_stages_that_ask_it_ask_the_same_function_and_the_dataset_loads_not
         "import sys; from restresponse.dataset import fieldmaps as first; assert not {'nibabel', 'scipy'} & sys.modules.keys(); "
         "from restresponse.functional import fieldmaps as second; assert first.direction_along is second.direction_along"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
