@@ -14,6 +14,7 @@ from scipy import ndimage
 from restresponse import grid
 from restresponse.anatomical import fit_to_template, normalise_anatomical
 from restresponse.engines import EngineFailure, engine, masks, warps
+from restresponse.engines.array_interfaces import write
 from restresponse.files import read_json
 from restresponse.phantom.anatomy import sampled, tissue_template
 from restresponse.phantom.truth import read_truth
@@ -101,12 +102,15 @@ def test_registration_is_repeatable_to_the_bit(tmp_path):
         affine = grid.grid(4)[1]
         moved = affine.copy()
         moved[:3, 3] += [3, -2, 4]
-        t1w = works._write("T1w.nii", 1000 * template, moved)
-        mask = works._write("mask.nii", (template > 0.2).astype(np.uint8), moved)
+        t1w = write(works.folder / "T1w.nii", 1000 * template, moved)
+        mask = write(works.folder / "mask.nii", (template > 0.2).astype(np.uint8), moved)
         np.savetxt(folder / "head.mat", np.eye(4))
         warp = works.normalise(t1w, mask).warp
         rigid = works.coregister(
-            t1w, mask, works._write("other.nii", 900 * template, affine), works._write("om.nii", template, affine)
+            t1w,
+            mask,
+            write(works.folder / "other.nii", 900 * template, affine),
+            write(works.folder / "om.nii", template, affine),
         )
         contents.append((Path(warp).read_bytes(), Path(rigid).read_text()))
         np.testing.assert_allclose(np.loadtxt(rigid)[:3, 3], [3, -2, 4], atol=0.3)

@@ -22,6 +22,8 @@ from restresponse.engines import (
     tissues,
     warps,
 )
+from restresponse.engines.array_interfaces import write
+from restresponse.engines.warp_interfaces import write_warp
 from restresponse.errors import InputError
 
 
@@ -75,7 +77,7 @@ def test_resampling_composes_every_transform_as_stated(tmp_path, oblique):
     fine_shape, fine = grid.grid(2)
     points = warps.world_of(np.argwhere(np.ones(fine_shape, bool)).astype(float), fine)
     field = np.column_stack([3 + 0.02 * points[:, 1], -2 + 0.01 * points[:, 0], 1.5 - 0.02 * points[:, 2]])
-    warp = works._write_warp("warp.nii", field.reshape(*fine_shape, 3), fine)
+    warp = write_warp(works.folder / "warp.nii", field.reshape(*fine_shape, 3), fine)
     normalisation = Normalisation(tmp_path / "affine.mat", warp)
 
     plain = works._plain(bold, "series.nii")
@@ -134,10 +136,10 @@ def test_greedy_takes_displacements_in_lps_and_affines_in_ras(tmp_path):
     shape, affine = (30, 32, 28), np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = [-58, -62, -54]
     field = np.zeros((*shape, 3), np.float32) + np.array([2.0, 3.0, -1.5], np.float32)
-    works._write_warp("warp.nii", field, affine)
+    write_warp(works.folder / "warp.nii", field, affine)
     matrix = _turned(1, 6, (1, 2, -3))
     np.savetxt(tmp_path / "affine.mat", matrix)
-    works._write("x.nii", _ramps(shape, affine)[..., 0], affine)
+    write(works.folder / "x.nii", _ramps(shape, affine)[..., 0], affine)
     works._run(greedy.Reslice(grid="x.nii", moving="x.nii", out_file="out.nii", transforms=["warp.nii", "affine.mat"]))
     points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
     expected = warps.world_of(points + np.array([2.0, 3.0, -1.5]), matrix)

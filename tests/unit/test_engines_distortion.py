@@ -27,6 +27,8 @@ from restresponse.engines import (
     warps,
 )
 from restresponse.engines import distortion as distorting
+from restresponse.engines.array_interfaces import write
+from restresponse.engines.warp_interfaces import write_warp
 
 SIZE = np.array([3.0, 3.0, 3.0])
 
@@ -98,7 +100,7 @@ def test_epis_read_out_both_ways_give_the_field(ratio):
 
 def _works(tmp_path: Path, image: np.ndarray, affine: np.ndarray, name: str = "embedded") -> tuple[object, Realignment]:
     works = Recorded(tmp_path, answers={}) if name == "fsl" else engine(name, tmp_path)
-    reference = works._write("reference.nii", image.astype(np.float32), affine)
+    reference = write(works.folder / "reference.nii", image.astype(np.float32), affine)
     return works, Realignment(reference, np.zeros((1, 6)), tmp_path / "motion.1D")
 
 
@@ -110,7 +112,7 @@ def test_a_field_in_hertz_moves_by_readout_and_sign_along_the_axis(tmp_path, axi
     turn = [np.ascontiguousarray(np.moveaxis(image, 2, axis)) for image in (shown, epi, field, brain)]
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     works, realignment = _works(tmp_path, turn[0], affine)
-    hertz = works._write("hertz.nii", (sign * turn[2] / 0.04).astype(np.float32), affine)
+    hertz = write(works.folder / "hertz.nii", (sign * turn[2] / 0.04).astype(np.float32), affine)
     found = works.unwarp_by_field(tmp_path / "bold.nii", realignment, hertz, PhaseEncoding(axis, sign, 0.04))
     np.testing.assert_allclose(np.asarray(nib.load(found.shift).dataobj), turn[2], atol=1e-5)
     core = ndimage.binary_erosion(turn[3], iterations=2)
@@ -153,8 +155,8 @@ def test_registration_along_an_axis_of_an_oblique_scan(name, tmp_path):
     ]
     scale = (np.array(shown.shape) - 1) / (np.array(fine[0].shape) - 1)
     t1w_affine = np.linalg.inv(to_epi) @ affine @ np.diag([*scale, 1])
-    works._write("t1w.nii", fine[0], t1w_affine)
-    works._write("mask.nii", (fine[1] > 0.5).astype(np.uint8), t1w_affine)
+    write(works.folder / "t1w.nii", fine[0], t1w_affine)
+    write(works.folder / "mask.nii", (fine[1] > 0.5).astype(np.uint8), t1w_affine)
     np.savetxt(tmp_path / "coregistration.mat", to_epi)
     found = works.unwarp_by_registration(
         tmp_path / "bold.nii", realignment, tmp_path / "mask.nii", 1, tmp_path / "t1w.nii", tmp_path / "mask.nii",
@@ -186,10 +188,10 @@ def test_resampling_goes_through_the_distortion_before_the_motion(tmp_path, movi
     there = warps.world_of(np.argwhere(np.ones(fine_shape, bool)).astype(float), fine)
     field = np.column_stack([3 + 0.02 * there[:, 1], -2 + 0.01 * there[:, 0], 1.5 - 0.02 * there[:, 2]])
     field = field.reshape(*fine_shape, 3).astype(np.float32)
-    normalisation = Normalisation(tmp_path / "affine.mat", works._write_warp("warp.nii", field, fine))
+    normalisation = Normalisation(tmp_path / "affine.mat", write_warp(works.folder / "warp.nii", field, fine))
     index = np.indices(shape)
     shift = (0.8 + 0.03 * (index[0] - 20) - 0.02 * (index[1] - 20)).astype(np.float32)
-    distortion = Distortion(bold, works._write("shift.nii", shift, affine), 1)
+    distortion = Distortion(bold, write(works.folder / "shift.nii", shift, affine), 1)
 
     plain = works._plain(bold, "series.nii" if moving else "still.nii")
     frame = affine @ np.linalg.inv(nib.load(plain).affine)

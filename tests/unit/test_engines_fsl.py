@@ -16,6 +16,7 @@ from restresponse.anatomical import normalise_anatomical
 from restresponse.engines import EngineFailure, Normalisation, engine, fsl_installation, warps
 from restresponse.engines import fsl_transforms as transforms
 from restresponse.engines.fsl import Fsl
+from restresponse.engines.warp_interfaces import write_warp
 from restresponse.errors import InputError
 from restresponse.files import read_json
 
@@ -57,7 +58,7 @@ def test_fnirts_field_and_the_houses_normalisation_are_the_same_map(tmp_path, ki
         np.testing.assert_allclose(points[tuple(index)], expected, atol=1e-4)
     matrix = turned(0, 7, (3, 2, 1)) @ np.diag([1.1, 0.9, 1.05, 1.0])  # any affine: the field holds the rest
     displacements = transforms.displacements_of_points(points, affine, matrix)
-    stored = nib.load(Fsl(tmp_path)._write_warp("warp.nii", displacements, affine))
+    stored = nib.load(write_warp(tmp_path / "warp.nii", displacements, affine))
     assert stored.shape == (*shape, 1, 3)
     back = transforms.normalised_points(
         shape, affine, matrix, warps.field_of(np.asarray(stored.dataobj, np.float32)), stored.affine
@@ -71,11 +72,11 @@ def test_a_normalisation_goes_to_other_voxel_sizes_through_its_2_mm_grid(tmp_pat
     points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
     field = np.column_stack([3 + 0.02 * points[:, 1], -2 + 0.01 * points[:, 0], 1.5 - 0.02 * points[:, 2]])
     works = Fsl(tmp_path)
-    warp = works._write_warp("warp.nii", field.reshape(*shape, 3).astype(np.float32), affine)
+    warp = write_warp(works.folder / "warp.nii", field.reshape(*shape, 3).astype(np.float32), affine)
     matrix, onward = turned(1, 5, (1, 2, -3)), turned(0, 6, (2, -3, 1))
     np.savetxt(tmp_path / "T1w.mat", matrix)
     epi = epi_affine("right oblique")
-    source = transforms.frame_of(SHAPE, (3, 3, 4), epi)
+    source = write_image(tmp_path / "epi.nii", np.zeros(SHAPE, np.float32), epi)
     found = nib.load(works._field("f.nii", 5, Normalisation(tmp_path / "T1w.mat", warp), source, onward))
     assert found.header["intent_code"] == 2006
     coarse_shape, coarse = grid.grid(5)

@@ -59,9 +59,9 @@ def test_a_deformation_of_spms_becomes_the_houses_and_goes_back(tmp_path):
     field[:2] = np.nan
     nib.Nifti1Image(field, affine).to_filename(tmp_path / "y_T1w.nii")
 
-    matrix, displacements = deformations.from_spm(tmp_path / "y_T1w.nii")
+    made = deformations.WarpOfDeformation(in_file="y_T1w.nii", out_file="warp.nii").run(cwd=str(tmp_path)).outputs
+    matrix, warp = made.matrix, made.out_file
     np.savetxt(tmp_path / "affine.mat", matrix)
-    warp = deformations.write_warp(tmp_path / "warp.nii", displacements)
     _, coarse = grid.grid(8)
     inside = warps.world_of(np.argwhere(grid.brain_mask(8)).astype(float), coarse)
     stored = warps.field_of(np.asarray(nib.load(warp).dataobj))
@@ -69,7 +69,8 @@ def test_a_deformation_of_spms_becomes_the_houses_and_goes_back(tmp_path):
     np.testing.assert_allclose(found, _positions(inside), atol=0.03)
     assert np.abs(stored).max() < 25  # the affine has the large part, also where SPM has no value
 
-    back = nib.load(deformations.write_spm(tmp_path / "y_back.nii", tmp_path / "affine.mat", warp))
+    deformations.Deformation(affine="affine.mat", warp=warp, out_file="y_back.nii").run(cwd=str(tmp_path))
+    back = nib.load(tmp_path / "y_back.nii")
     assert back.shape == (91, 109, 91, 1, 3) and back.header.get_intent()[0] == "vector"
     again = warps.sample(np.asarray(back.dataobj)[..., 0, :], back.affine, inside)
     np.testing.assert_allclose(again, _positions(inside), atol=0.03)
@@ -89,8 +90,8 @@ def test_an_image_of_spms_grid_comes_to_the_houses(tmp_path, voxel_size):
     data = points.reshape(*spm_shape, 3).astype(np.float32)
     data[5, 5, 5] = np.nan
     nib.Nifti1Image(data, spm_affine).to_filename(tmp_path / "w.nii")
-    deformations.onto_grid(tmp_path / "w.nii", voxel_size)
-    image = nib.load(tmp_path / "w.nii")
+    deformations.OntoGrid(in_file="w.nii", voxel_size=voxel_size, out_file="placed.nii").run(cwd=str(tmp_path))
+    image = nib.load(tmp_path / "placed.nii")
     assert image.shape[:3] == shape
     np.testing.assert_allclose(image.affine, affine)
     values = np.asarray(image.dataobj).reshape(-1, 3)

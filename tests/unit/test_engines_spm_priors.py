@@ -30,7 +30,7 @@ def heads(tmp_path_factory) -> tuple[np.ndarray, np.ndarray]:
     folder = tmp_path_factory.mktemp("priors")
     turned = nib.Nifti1Image(blurred[::-1], moved @ np.array([[-1.0, 0, 0, shape[0] - 1], *np.eye(4)[1:]]))
     turned.to_filename(folder / "TPM.nii")  # from right to left, as SPM's are
-    image = nib.load(spm_priors.write(folder / "priors.nii", folder / "TPM.nii"))
+    image = nib.load(spm_priors.make(folder / "priors.nii", folder / "TPM.nii"))
     assert np.allclose(image.affine, grid.grid(spm_priors.VOXEL_SIZE)[1]) and image.get_data_dtype() == np.float32
     index = np.argwhere(np.ones(image.shape[:3], bool))
     places = warps.world_of(warps.world_of(index, image.affine), np.linalg.inv(affine)).T

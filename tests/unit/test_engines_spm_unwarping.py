@@ -13,6 +13,7 @@ from scipy.io import loadmat
 
 from restresponse.engines import PhaseEncoding, Realignment, engine
 from restresponse.engines import distortion as distorting
+from restresponse.engines.array_interfaces import write
 from restresponse.functional.unwarping import unwarped
 
 # It keeps what it is given. Realign & Unwarp gives the series back with the mean that lies ready; Coregister moves the
@@ -66,13 +67,13 @@ class Scan:
         self.series = generator.uniform(100, 900, (*self.shape, 2)).astype(np.float32)
         self.mean = generator.uniform(100, 900, self.shape).astype(np.float32)
         self.hertz = generator.uniform(-60, 60, self.shape).astype(np.float32)
-        self.bold = self.works._write("bold.nii", self.series, self.affine)
+        self.bold = write(self.works.folder / "bold.nii", self.series, self.affine)
         np.savetxt(folder / "rp_series.txt", MOTION)
         self.realignment = Realignment(self.bold, np.zeros((2, 6)), folder / "rp_series.txt")
         ready = _second(self.mean, axis).copy()
         ready[0, 0, 0] = np.nan  # SPM's value where a volume has none
         self.mean[0, 0, 0] = 0
-        self.works._write("mean.nii", ready, np.eye(4))
+        write(self.works.folder / "mean.nii", ready, np.eye(4))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -80,7 +81,7 @@ class Scan:
 def test_a_field_map_reaches_spm_as_shifts_in_voxels_along_its_second_axis(tmp_path, axis, sign):
     """Manual, field map toolbox: a voxel displacement map is in voxels along the phase-encoding axis, which is y."""
     scan = Scan(tmp_path, axis)
-    hertz = scan.works._write("hertz.nii", scan.hertz, scan.affine)
+    hertz = write(scan.works.folder / "hertz.nii", scan.hertz, scan.affine)
     phase = PhaseEncoding(axis, sign, READOUT)
     found = scan.works.unwarp_by_field(scan.bold, scan.realignment, hertz, phase)
 
@@ -140,16 +141,16 @@ class Head:
         self.affine = turned(0, 12) @ np.diag([-3.0, 3.0, 3.0, 1.0])
         self.affine[:3, 3] = [40, -60, -30]
         self.folder, self.works = folder, engine("spm", folder, _spm(folder))
-        self.bold = self.works._write("bold.nii", shown[..., None] + noise, self.affine)
-        self.reference = self.works._write("reference.nii", shown + noise.mean(axis=3), self.affine)
+        self.bold = write(self.works.folder / "bold.nii", shown[..., None] + noise, self.affine)
+        self.reference = write(self.works.folder / "reference.nii", shown + noise.mean(axis=3), self.affine)
         np.savetxt(folder / "rp_series.txt", MOTION)
         t1w_affine = np.linalg.inv(TO_EPI) @ self.affine
-        self.t1w = self.works._write("t1w.nii", t1w.astype(np.float32), t1w_affine)
-        self.mask = self.works._write("mask.nii", self.brain.astype(np.uint8), t1w_affine)
+        self.t1w = write(self.works.folder / "t1w.nii", t1w.astype(np.float32), t1w_affine)
+        self.mask = write(self.works.folder / "mask.nii", self.brain.astype(np.uint8), t1w_affine)
         moving = nib.Nifti1Image(np.zeros(epi.shape, np.float32), registered @ self.affine)
         moving.header.set_xyzt_units("mm", "sec")
         (folder / "registered.hdr").write_bytes(moving.to_bytes()[:348])
-        self.works._write("mean.nii", _second(epi, self.axis).astype(np.float32), np.eye(4))
+        write(self.works.folder / "mean.nii", _second(epi, self.axis).astype(np.float32), np.eye(4))
 
     def unwarped(self, coregistration: np.ndarray):
         np.savetxt(self.folder / "coregistration.txt", coregistration)

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from restresponse.engines import Distortion, EngineFailure, PhaseEncoding, Realignment, engine, warps
 from restresponse.engines import distortion as distorting
+from restresponse.engines.array_interfaces import write
 from restresponse.engines.reading import read_raw
 from restresponse.functional import fieldmaps
 from restresponse.functional.unwarping import files_of, phase_encoding, read_field_map, unwarped
@@ -39,16 +40,16 @@ class Scan:
         self.works = engine("embedded", work)
         data, image = read_raw(folder / "bids/sub-01/func/sub-01_task-rest_bold.nii.gz", 4, "BOLD")
         self.affine = image.affine
-        self.bold = self.works._write("bold.nii", data, image.affine)
-        reference = self.works._write("reference.nii", data.mean(axis=3), image.affine)
+        self.bold = write(self.works.folder / "bold.nii", data, image.affine)
+        reference = write(self.works.folder / "reference.nii", data.mean(axis=3), image.affine)
         self.realignment = Realignment(reference, np.zeros((10, 6)), work / "motion.1D")
         t1w, image = read_raw(folder / "bids/sub-01/anat/sub-01_T1w.nii.gz", 3, "T1w")
-        self.t1w = self.works._write("T1w.nii", t1w, image.affine)
+        self.t1w = write(self.works.folder / "T1w.nii", t1w, image.affine)
         from restresponse.phantom import anatomy
 
         tissues, _ = anatomy.sampled(self.truth.warp, anatomy.tissue_template(), t1w.shape, image.affine)
         brain = tissues[..., :3].sum(axis=-1) > 0.5
-        self.mask = self.works._write("brain.nii", brain.astype(np.uint8), image.affine)
+        self.mask = write(self.works.folder / "brain.nii", brain.astype(np.uint8), image.affine)
         self.points = warps.world_of(np.argwhere(brain)[::53].astype(float), image.affine)
 
     def unwarped(self, wish: str, field_map: dict | None):
@@ -168,7 +169,7 @@ def test_time_for_what_did_not_stay_is_the_steps_that_needed_it(tmp_path):
 def test_motion_alone_is_for_who_asks_for_it_and_where_registration_finds_nothing(with_epis, monkeypatch):
     """SPM's Realign & Unwarp leaves the distortion itself, which the registration finds."""
     scan = with_epis
-    still = scan.works._write("still.nii", np.zeros(nib.load(scan.bold).shape[:3], np.float32), scan.affine)
+    still = write(scan.works.folder / "still.nii", np.zeros(nib.load(scan.bold).shape[:3], np.float32), scan.affine)
     of_motion = Distortion(scan.realignment.reference, still, 1)
 
     def with_motion(bold: Path, realignment: Realignment, axis: int) -> Distortion:
@@ -327,7 +328,7 @@ def test_a_field_of_several_turns_comes_back_in_hertz(tmp_path, kind):
     images = {"magnitude1": magnitude, "magnitude": magnitude, "fieldmap": 2 * np.pi * hertz}
     images |= {"phase1": np.angle(np.exp(1j * echoes[0])), "phase2": np.angle(np.exp(1j * echoes[1]))}
     images["phasediff"] = np.rint(4096 / np.pi * np.angle(np.exp(1j * (echoes[1] - echoes[0]))))
-    files = {name: str(works._write(f"{name}.nii", data.astype(np.float32), affine)) for name, data in images.items()}
+    files = {name: str(write(works.folder / f"{name}.nii", data.astype(np.float32), affine)) for name, data in images.items()}
     wanted = {
         "phasediff": ("phasediff", "magnitude1"),
         "phases": ("phase1", "phase2", "magnitude1"),
@@ -335,7 +336,7 @@ def test_a_field_of_several_turns_comes_back_in_hertz(tmp_path, kind):
     }
     field_map = {"kind": kind, "files": {name: files[name] for name in wanted[kind]}}
     field_map |= {"echo_times": [0.00492, 0.00738], "units": "rad/s"}
-    reference = works._write("reference.nii", (1.5 * magnitude).astype(np.float32), affine)
+    reference = write(works.folder / "reference.nii", (1.5 * magnitude).astype(np.float32), affine)
     found = np.asarray(nib.load(fieldmaps.prepare_field(works, reference, PHASE, field_map)).dataobj)
     inside = radius < 0.85
     assert np.abs(hertz[inside]).max() > 1 / (2 * 0.00246)

@@ -1,4 +1,4 @@
-"""SPM's deformations and grids, and the house's: the same transform written in two ways.
+"""SPM's deformations and grids, and the house's: the same transform written in two ways, and interfaces from one to the other.
 
 SPM's y_*.nii holds for each voxel of a grid in MNI space the position in mm in the T1w's world; a `Normalisation` has an
 affine and the displacements before it. SPM writes grids whose first axis runs from right to left.
@@ -7,14 +7,22 @@ affine and the displacements before it. SPM writes grids whose first axis runs f
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined, traits
 
 from restresponse import grid
 from restresponse.engines import warps
-
-VOXEL_SIZE = 2  # mm, of the grid of a `Normalisation`
+from restresponse.engines.array_interfaces import ArrayInterface, FileOutput, read, write
+from restresponse.engines.warp_interfaces import (
+    VOXEL_SIZE,
+    NormalisationInput,
+    displacements_of,
+    write_vectors,
+    write_warp,
+)
 
 
 def from_spm(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -45,54 +53,95 @@ def from_spm(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return affine, field.reshape(*shape, 3).astype(np.float32)
 
 
-def write_warp(path: Path, field: np.ndarray) -> Path:
-    """Write displacements (91, 109, 91, 3) in RAS as the warp of a `Normalisation`."""
-    return _write_vectors(path, warps.displacements_of(field))
+class _WarpInput(BaseInterfaceInputSpec):
+    in_file = File(mandatory=True, desc="SPM's y_*.nii")
+    out_file = File(mandatory=True, desc="warp of a `Normalisation`")
 
 
-def write_spm(path: Path, affine: Path, warp: Path | None) -> Path:
-    """Write the affine and the warp of a `Normalisation` as a deformation of SPM's."""
-    shape, fine = grid.grid(VOXEL_SIZE)
-    points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), fine)
-    if warp is not None:
-        points += warps.field_of(np.asarray(nib.load(warp).dataobj, np.float32)).reshape(-1, 3)
-    positions = warps.world_of(points, np.loadtxt(affine))
-    return _write_vectors(path, positions.reshape(*shape, 1, 3).astype(np.float32))
+class _WarpOutput(FileOutput):
+    matrix = traits.Array(shape=(4, 4), desc="affine of the `Normalisation`")
 
 
-def onto_grid(path: Path, voxel_size: float) -> None:
-    """Bring an image that SPM wrote on the grid's bounding box to the grid's own axes and shape; NaN becomes 0.
+class WarpOfDeformation(ArrayInterface):
+    """A deformation of SPM's as the parts of a `Normalisation`, see `from_spm`."""
+
+    input_spec, output_spec = _WarpInput, _WarpOutput
+
+    def compute(self) -> dict[str, Any]:
+        matrix, field = from_spm(Path(self.inputs.in_file))
+        write_warp(self.inputs.out_file, field, grid.grid(VOXEL_SIZE)[1])
+        return {"matrix": matrix}
+
+
+class _DeformationInput(NormalisationInput):
+    out_file = File(mandatory=True, desc="SPM's y_*.nii")
+
+
+class Deformation(ArrayInterface):
+    """A `Normalisation` as a deformation of SPM's."""
+
+    input_spec = _DeformationInput
+
+    def compute(self) -> dict[str, Any]:
+        shape, fine = grid.grid(VOXEL_SIZE)
+        points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), fine)
+        if isdefined(self.inputs.warp):
+            points += displacements_of(self.inputs)[0].reshape(-1, 3)
+        positions = warps.world_of(points, np.loadtxt(self.inputs.affine))
+        write_vectors(self.inputs.out_file, positions.reshape(*shape, 1, 3).astype(np.float32), fine)
+        return {}
+
+
+class _OntoGridInput(BaseInterfaceInputSpec):
+    in_file = File(mandatory=True, desc="written by SPM on the grid's bounding box")
+    voxel_size = traits.Float(mandatory=True, desc="mm")
+    out_file = File(mandatory=True)
+
+
+class OntoGrid(ArrayInterface):
+    """An image of SPM's on the grid's own axes and shape; 0 where SPM has no value.
 
     Where the voxel size does not divide the box, SPM's grid may have one voxel more.
     """
-    shape, affine = grid.grid(voxel_size)
-    image = nib.as_closest_canonical(nib.load(path))
-    first = np.rint(warps.world_of(affine[None, :3, 3], np.linalg.inv(image.affine))[0]).astype(int)
-    window = tuple(slice(start, start + size) for start, size in zip(first, shape, strict=True))
-    data = np.nan_to_num(np.asarray(image.dataobj[window], np.float32))
-    placed = image.affine.copy()
-    placed[:3, 3] = warps.world_of(first[None].astype(float), image.affine)[0]
-    if first.min() < 0 or data.shape[:3] != shape or not np.allclose(placed, affine, atol=1e-3):
-        raise ValueError(
-            f"SPM wrote {path.name} on the grid {image.shape[:3]}, {image.affine.tolist()}; expected {shape}"
-        )
-    out = nib.Nifti1Image(data, affine)
-    out.header.set_xyzt_units("mm", "sec")
-    out.to_filename(path)
+
+    input_spec = _OntoGridInput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        shape, affine = grid.grid(inputs.voxel_size)
+        image = nib.as_closest_canonical(nib.load(inputs.in_file))
+        first = np.rint(warps.world_of(affine[None, :3, 3], np.linalg.inv(image.affine))[0]).astype(int)
+        window = tuple(slice(start, start + size) for start, size in zip(first, shape, strict=True))
+        data = np.nan_to_num(np.asarray(image.dataobj[window], np.float32))
+        placed = image.affine.copy()
+        placed[:3, 3] = warps.world_of(first[None].astype(float), image.affine)[0]
+        if first.min() < 0 or data.shape[:3] != shape or not np.allclose(placed, affine, atol=1e-3):
+            raise ValueError(
+                f"SPM wrote {Path(inputs.in_file).name} on the grid {image.shape[:3]}, {image.affine.tolist()}; expected {shape}"
+            )
+        write(inputs.out_file, data, affine)
+        return {}
 
 
-def carried(mask: np.ndarray, through: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask on another grid, linear; `through` takes that grid's voxels to the mask's."""
-    from scipy import ndimage
+class _AxesExchangedInput(BaseInterfaceInputSpec):
+    in_file = File(mandatory=True)
+    axis = traits.Range(0, 2, mandatory=True, desc="voxel axis that takes the place of the second, and the second its")
+    like = File(desc="image whose affine the copy takes; its own, exchanged likewise, where it is not given")
+    filled = traits.Bool(False, usedefault=True, desc="0 for what is not a number")
+    out_file = File(mandatory=True)
 
-    return ndimage.affine_transform(
-        np.asarray(mask, np.float32), through[:3, :3], through[:3, 3], output_shape=shape[:3], order=1
-    )
 
+class AxesExchanged(ArrayInterface):
+    """A copy, float32, with two of its voxel axes exchanged: SPM takes phase encoding to be along the second."""
 
-def _write_vectors(path: Path, vectors: np.ndarray) -> Path:
-    image = nib.Nifti1Image(vectors, grid.grid(VOXEL_SIZE)[1])
-    image.header.set_intent("vector")
-    image.header.set_xyzt_units("mm", "sec")
-    image.to_filename(path)
-    return path
+    input_spec = _AxesExchangedInput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        image = nib.load(inputs.in_file)
+        order = [0, 1, 2, 3]
+        order[1], order[inputs.axis] = order[inputs.axis], order[1]
+        affine = nib.load(inputs.like).affine if isdefined(inputs.like) else image.affine[:, order]
+        data = read(inputs.in_file) if inputs.filled else np.asarray(image.dataobj, np.float32)
+        write(inputs.out_file, np.swapaxes(data, 1, inputs.axis), affine)
+        return {}

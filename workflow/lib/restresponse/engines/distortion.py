@@ -1,4 +1,4 @@
-"""The house's own work on susceptibility distortion: images in, `Distortion` out, and the field that resampling adds."""
+"""The house's own work on susceptibility distortion, as nipype interfaces and as the steps of an engine that uses them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, TraitedSpec, traits
 
-from restresponse import __version__
-from restresponse.engines import Distortion, EngineFailure, PhaseEncoding, Realignment, shifts, unwarping, warps
+from restresponse.engines import Distortion, EngineFailure, PhaseEncoding, Realignment, shifts, unwarping
+from restresponse.engines.array_interfaces import VERSION, ArrayInterface, FileOutput, read, write
 from restresponse.engines.folder import InFolder
 
 TIMES_BY_CHANCE = 1.5  # what a field must gain, of what one along an axis without distortion does
@@ -40,9 +41,10 @@ class Unwarping(InFolder):
             "the off-resonance times the total readout time."
         )
         inputs = {"axis": phase.axis, "sign": phase.sign, "readout": phase.readout}
-        with self.step("unwarping", "restresponse", __version__, dict(inputs), method) as facts:
-            shift = (self._read(hertz) * np.float32(phase.readout * phase.sign)).astype(np.float32)
-            return self._distortion(realignment, bounded(shift, phase.axis), phase.axis, facts)
+        with self.step("unwarping", "restresponse", VERSION, dict(inputs), method) as facts:
+            factor = phase.readout * phase.sign
+            shift = self._made(ShiftOfField, "shift.nii", in_file=hertz, factor=factor, axis=phase.axis)
+            return self._distortion(realignment, shift, phase.axis, facts)
 
     def unwarp_by_registration(
         self,
@@ -83,14 +85,16 @@ class Unwarping(InFolder):
             "phase-encoding axis (cubic B-splines, Gauss-Newton), after a first rigid registration."
         )
         distortion = None
-        with self.step("unwarping", "restresponse", __version__, {"axis": axis}, method) as facts:
-            images = t1w, brain_mask, np.loadtxt(coregistration)
-            found = match_to_anatomy(realignment.reference, axis, *images)
+        with self.step("unwarping", "restresponse", VERSION, {"axis": axis}, method) as facts:
+            images = {"in_file": realignment.reference, "t1w": t1w, "brain_mask": brain_mask}
+            images["matrix"] = np.loadtxt(coregistration)
+            found = self._found(ShiftByRegistration, "shift.nii", axis=axis, **images)
             facts |= {"unexplained_before": round(found.before, 4), "unexplained_after": round(found.after, 4)}
-            chance = match_to_anatomy(realignment.reference, undistorted_axis(axis), *images).gain
+            other = undistorted_axis(axis)
+            chance = self._found(ShiftByRegistration, "shift_by_chance.nii", axis=other, **images).gain
             facts |= {"gain": round(found.gain, 3), "gain_without_distortion": round(chance, 3)}
             if beyond_chance(found.gain, chance):
-                distortion = self._distortion(realignment, found.shift, axis, facts)
+                distortion = self._distortion(realignment, Path(found.out_file), axis, facts)
         if distortion is None:
             why = (
                 "the registration to the T1w image along the phase-encoding axis improves their match hardly more than one "
@@ -105,14 +109,101 @@ class Unwarping(InFolder):
         self.steps[step] |= {"tool": "none", "version": None, "parameters": facts | {"why": why}, "method": method}
         del self.steps[step + 1 :]
 
-    def _distortion(self, realignment: Realignment, shift: np.ndarray, axis: int, facts: dict[str, Any]) -> Distortion:
-        """The reference without a shift in voxels, and the shift, as files; its size goes into `facts`."""
-        image = nib.load(realignment.reference)
-        size = np.abs(shift) * np.linalg.norm(image.affine[:3, axis])
-        facts |= {"largest_mm": round(float(size.max()), 2), "mean_mm": round(float(size.mean()), 2)}
-        straight = undistorted_reference(realignment.reference, shift, axis)
-        reference = self._write("reference_straight.nii", straight.astype(np.float32), image.affine)
-        return Distortion(reference, self._write("shift.nii", shift.astype(np.float32), image.affine), axis)
+    def _distortion(self, realignment: Realignment, shift: Path, axis: int, facts: dict[str, Any]) -> Distortion:
+        """The reference without a shift, and the shift; its size goes into `facts`."""
+        names = {"in_file": realignment.reference, "shift": shift, "axis": axis}
+        straight = self._found(Undistorted, "reference_straight.nii", **names)
+        facts |= {"largest_mm": round(straight.largest_mm, 2), "mean_mm": round(straight.mean_mm, 2)}
+        return Distortion(Path(straight.out_file), shift, axis)
+
+
+class _ShiftOfFieldInput(BaseInterfaceInputSpec):
+    in_file = File(mandatory=True, desc="off-resonance, Hz")
+    factor = traits.Float(mandatory=True, desc="readout time, s, with the sign of the phase encoding")
+    axis = traits.Range(0, 2, mandatory=True, desc="voxel axis of phase encoding")
+    out_file = File(mandatory=True, desc="voxels along that axis")
+
+
+class ShiftOfField(ArrayInterface):
+    """The shift that a field makes, without folds."""
+
+    input_spec = _ShiftOfFieldInput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        shift = (read(inputs.in_file) * np.float32(inputs.factor)).astype(np.float32)
+        write(inputs.out_file, bounded(shift, inputs.axis), nib.load(inputs.in_file).affine)
+        return {}
+
+
+class _RegisteredInput(BaseInterfaceInputSpec):
+    in_file = File(mandatory=True, desc="EPI reference")
+    t1w = File(mandatory=True)
+    brain_mask = File(mandatory=True, desc="of the T1w")
+    matrix = traits.Array(shape=(4, 4), mandatory=True, desc="mm in the T1w's world to mm in the EPI's")
+
+
+class _ShiftByRegistrationInput(_RegisteredInput):
+    axis = traits.Range(0, 2, mandatory=True, desc="voxel axis along which the EPI may be moved")
+    out_file = File(mandatory=True, desc="voxels along that axis")
+
+
+class _ShiftByRegistrationOutput(FileOutput):
+    before = traits.Float(desc="share of the EPI's variance that the T1w does not explain, 0 to 1")
+    after = traits.Float(desc="the same with the shift")
+    gain = traits.Float(desc="share of the unexplained variance that the shift removes")
+
+
+class ShiftByRegistration(ArrayInterface):
+    """The shift that makes an EPI like its T1w, see `match_to_anatomy`."""
+
+    input_spec, output_spec = _ShiftByRegistrationInput, _ShiftByRegistrationOutput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        found = match_to_anatomy(Path(inputs.in_file), inputs.axis, inputs.t1w, inputs.brain_mask, inputs.matrix)
+        write(inputs.out_file, found.shift.astype(np.float32), nib.load(inputs.in_file).affine)
+        return {"before": found.before, "after": found.after, "gain": found.gain}
+
+
+class _UnexplainedOutput(TraitedSpec):
+    share = traits.Float(desc="of the EPI's variance near the brain, 0 to 1")
+
+
+class Unexplained(ArrayInterface):
+    """How good a registration is, see `unexplained`."""
+
+    input_spec, output_spec = _RegisteredInput, _UnexplainedOutput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        return {"share": unexplained(Path(inputs.in_file), inputs.t1w, inputs.brain_mask, inputs.matrix)}
+
+
+class _UndistortedInput(BaseInterfaceInputSpec):
+    in_file = File(mandatory=True, desc="EPI")
+    shift = File(mandatory=True, desc="see `engines.Distortion`")
+    axis = traits.Range(0, 2, mandatory=True, desc="voxel axis of phase encoding")
+    out_file = File(mandatory=True)
+
+
+class _UndistortedOutput(FileOutput):
+    largest_mm = traits.Float()
+    mean_mm = traits.Float()
+
+
+class Undistorted(ArrayInterface):
+    """An EPI without its distortion, signal kept, and the size of the shift."""
+
+    input_spec, output_spec = _UndistortedInput, _UndistortedOutput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        affine, shift = nib.load(inputs.in_file).affine, read(inputs.shift)
+        size = np.abs(shift) * np.linalg.norm(affine[:3, inputs.axis])
+        straight = undistorted_reference(Path(inputs.in_file), shift, inputs.axis)
+        write(inputs.out_file, straight.astype(np.float32), affine)
+        return {"largest_mm": float(size.max()), "mean_mm": float(size.mean())}
 
 
 def undistorted_axis(axis: int) -> int:
@@ -204,31 +295,6 @@ def _compared(
     images = (np.asarray(epi.dataobj, np.float32), t1w_there, brain_there, region)
     turned = [np.ascontiguousarray(np.moveaxis(image[window], axis, -1)) for image in images]
     return [*turned, _last(voxel_size, axis)], window
-
-
-def displacements_with(
-    field: np.ndarray, points: np.ndarray, through: np.ndarray, shift: Path, axis: int
-) -> np.ndarray:
-    """Displacements that lead through a warp to the place in a distorted EPI.
-
-    Parameters
-    ----------
-    field : (n, 3) mm, of the warp, at each of `points`
-    points : (n, 3) mm on the target
-    through : (4, 4), mm after the warp to mm in the EPI's world, the head as in the reference
-    shift, axis : see `engines.Distortion`
-
-    Returns
-    -------
-    (n, 3) mm, of which `through` makes the place where the EPI shows it
-    """
-    from scipy import ndimage
-
-    image = nib.load(shift)
-    place = warps.world_of(points + field, np.linalg.inv(image.affine) @ through)
-    found = ndimage.map_coordinates(np.asarray(image.dataobj, np.float32), place.T, order=1, mode="nearest")
-    step = np.linalg.solve(through[:3, :3], image.affine[:3, axis])
-    return field + found[:, None] * step
 
 
 def _averaged(data: np.ndarray, through: np.ndarray, shape: tuple[int, ...], voxel_size: np.ndarray) -> np.ndarray:

@@ -1,19 +1,15 @@
-"""The engine that pip installs: niimath and greedy through nipype interfaces, masks and tissues in numpy.
+"""The engine that pip installs: niimath, greedy and the house's own arrays, each through nipype interfaces.
 
 Bit-repeatable: every program runs with one thread, and greedy's registrations have a fixed seed.
 """
 
 from __future__ import annotations
 
-import shutil
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from restresponse import __version__, grid
 from restresponse.engines import (
     FULL_WIDTH,
     Distortion,
@@ -24,11 +20,23 @@ from restresponse.engines import (
     niimath,
     warps,
 )
-from restresponse.engines import distortion as distorting
-from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
+from restresponse.engines.array_interfaces import (
+    VERSION,
+    AxisParallel,
+    Centres,
+    CoarseMasked,
+    Copied,
+    EpiBrain,
+    HeadBrain,
+    Masked,
+    Overlap,
+    TemplateImage,
+)
+from restresponse.engines.distortion import Unwarping
 from restresponse.engines.folder import failure_of
 from restresponse.engines.segmentation import Segmentation
+from restresponse.engines.warp_interfaces import GridWarp, WholeWarp, inputs_of
 from restresponse.files import read_json, write_json
 
 REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
@@ -37,7 +45,7 @@ _MARGIN = 5  # voxels kept around the template's brain in registration
 _LEAST_LIKENESS = 0.4  # correlation inside the brain after the affine: heads had 0.63 to 0.73, an EPI 0.28, noise 0.17
 
 
-class Embedded(distorting.Unwarping, Segmentation):
+class Embedded(Unwarping, Segmentation):
     """Preprocessing with niimath and greedy."""
 
     name = "embedded"
@@ -50,7 +58,7 @@ class Embedded(distorting.Unwarping, Segmentation):
         with self.step(
             "brain extraction", "niimath", niimath.VERSION, {"registration": "affine, fast cost"}, method
         ) as facts:
-            self._write("template.nii", self._template["T1w"], self._affine)
+            self._made(TemplateImage, "template.nii", content="T1w", voxel_size=REGISTRATION_VOXEL)
             self._run(
                 niimath.Affine(in_file=self._name(t1w), base="template.nii", matrix="head.json", out_file="head.nii")
             )
@@ -62,21 +70,14 @@ class Embedded(distorting.Unwarping, Segmentation):
                     "to 3: the image is not a head, or its voxel size in the header is wrong"
                 )
             np.savetxt(self.folder / "head.mat", head, fmt="%.10f")
-            near = self._template["brain"] > 0.5
-            self._write("near.nii", near.astype(np.uint8), self._affine)
+            self._made(TemplateImage, "near.nii", content="brain", voxel_size=REGISTRATION_VOXEL)
             self._run(niimath.BiasCorrection(in_file="head.nii", mask="near.nii", out_file="head_flat.nii"))
-            flat = self._read("head_flat.nii")
-            likeness = masking.correlation(flat, self._template["T1w"], self._template["brain"] > 0.5)
-            facts["likeness"] = round(likeness, 3)
-            if likeness < _LEAST_LIKENESS:
-                raise EngineFailure(
-                    f"after the affine, the T1w correlates with the template's brain by {likeness:.2f}; expected more than "
-                    f"{_LEAST_LIKENESS}: the image is not a T1-weighted head, or its orientation in the header is wrong"
-                )
-            brain = masking.head_brain(flat, self._template, REGISTRATION_VOXEL)
-            mask = self._onto(brain.astype(np.float32), t1w, head) > 0.5
-            facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(nib.load(t1w).affine)) / 1e3), 1)
-            return self._write("brain_mask.nii", mask.astype(np.uint8), nib.load(t1w).affine)
+            found = self._found(
+                HeadBrain, "brain_mask.nii", in_file="head_flat.nii", t1w=t1w, matrix=head, voxel_size=REGISTRATION_VOXEL,
+                least_likeness=_LEAST_LIKENESS,
+            )  # fmt: skip
+            facts |= {"likeness": found.likeness, "volume_ml": found.volume_ml}
+            return Path(found.out_file)
 
     def bias_correct(self, t1w: Path, brain_mask: Path) -> Path:
         inputs = {"shrink": 4, "iterations": "30x30x20"}
@@ -88,7 +89,7 @@ class Embedded(distorting.Unwarping, Segmentation):
             return self._run(interface)
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
-        coarse = float(np.max(nib.load(t1w).header.get_zooms()[:3])) >= _COARSE
+        coarse = float(self._header(t1w).voxel_size.max()) >= _COARSE
         levels = "40x50x0" if coarse else "40x50x10"  # of 8, 4 and 2 mm
         inputs = {"metric": "NCC 2x2x2", "iterations": levels, "smoothing": "2vox 0.5vox", "seed": 7}
         method = (
@@ -96,25 +97,20 @@ class Embedded(distorting.Unwarping, Segmentation):
             "a diffeomorphic registration (greedy, neighbourhood cross-correlation)."
         )
         with self.step("normalisation", "greedy", greedy.VERSION, inputs, method):
-            brain = self._read(t1w) * (self._read(brain_mask) > 0)
-            self._write("T1w_brain.nii", brain.astype(np.float32), nib.load(t1w).affine)
-            window = masking.window(self._template["brain"] > 0.5, _MARGIN)
-            self._write("template_brain.nii", self._template["T1w"][window], masking.cornered(self._affine, window))
+            self._made(Masked, "T1w_brain.nii", in_file=t1w, mask=brain_mask)
+            part = {"content": "T1w", "voxel_size": REGISTRATION_VOXEL, "margin": _MARGIN}
+            self._made(TemplateImage, "template_brain.nii", **part)
             self._run(
                 greedy.DeformableRegistration(
                     fixed="template_brain.nii", moving="T1w_brain.nii", initial="head.mat", out_file="warp_window.nii",
                     **inputs,
                 )
             )  # fmt: skip
-            field = warps.field_of(np.asarray(nib.load(self.folder / "warp_window.nii").dataobj, np.float32))
-            shape = self._template["T1w"].shape
-            before_after = [(part.start, size - part.stop) for part, size in zip(window, shape, strict=True)]
-            field = np.pad(field, [*before_after, (0, 0)], mode="edge")
-            return Normalisation(self.folder / "head.mat", self._write_warp("warp.nii", field, self._affine))
+            return Normalisation(self.folder / "head.mat", self._made(WholeWarp, "warp.nii", in_file="warp_window.nii"))
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
         name = f"template_{self._name(image)}"
-        self._write("grid2.nii", np.zeros(self._template["T1w"].shape, np.uint8), self._affine)
+        self._made(TemplateImage, "grid2.nii", content="grid", voxel_size=REGISTRATION_VOXEL)
         transforms = [self._name(normalisation.warp)] if normalisation.warp else []
         interface = greedy.Reslice(
             grid="grid2.nii",
@@ -137,53 +133,45 @@ class Embedded(distorting.Unwarping, Segmentation):
         method = "Head motion was estimated by rigid registration of each volume to a median of motion-corrected volumes (niimath)."
         inputs = {"reference": "median of motion-corrected volumes", "degrees_of_freedom": 6}
         with self.step("realignment", "niimath", niimath.VERSION, inputs, method) as facts:
-            image = nib.load(bold)
+            scan = self._header(bold)
             # niimath turns about the axes of the world; on a grid parallel to them its rows have one meaning only
             series = self._plain(bold, "series.nii")
-            plain = nib.load(series).affine
+            plain = self._header(series).affine
             self._run(
                 niimath.Realignment(
                     in_file="series.nii", reference="reference_plain.nii", facts="steady.json", out_file="motion.1D"
                 )
             )
             facts["volumes_before_steady_state"] = read_json(self.folder / "steady.json")["dummy_scans"]
-            middle = (np.array(image.shape[:3]) - 1) / 2
+            middle = (np.array(scan.shape[:3]) - 1) / 2
             rows = np.loadtxt(self.folder / "motion.1D", ndmin=2)
-            frame = image.affine @ np.linalg.inv(plain)
+            frame = scan.affine @ np.linalg.inv(plain)
             matrices = frame @ moving.from_niimath(rows, warps.world_of(middle[None], plain)[0]) @ np.linalg.inv(frame)
-            parameters = moving.parameters_of(matrices, warps.world_of(middle[None], image.affine)[0])
+            parameters = moving.parameters_of(matrices, warps.world_of(middle[None], scan.affine)[0])
             if not np.isfinite(parameters).all():
                 raise EngineFailure("realignment gave motion that is not a number: look at the scan's volumes")
-            reference = self._write("reference.nii", self._read("reference_plain.nii"), image.affine)
+            reference = self._made(Copied, "reference.nii", in_file="reference_plain.nii", like=bold)
             return Realignment(reference, parameters, self.folder / "motion.1D")
 
     def functional_mask(self, reference: Path) -> Path:
         method = "A brain mask was made from the EPI reference by thresholding and morphology."
-        with self.step("functional mask", "restresponse", __version__, {"threshold": "Otsu"}, method) as facts:
-            image = nib.load(reference)
-            zooms = np.array(image.header.get_zooms()[:3], float)
-            mask = masking.functional_brain(self._read(reference), zooms)
-            facts["volume_ml"] = round(float(mask.sum() * np.prod(zooms) / 1e3), 1)
-            return self._write(f"{reference.stem}_mask.nii", mask.astype(np.uint8), image.affine)
+        with self.step("functional mask", "restresponse", VERSION, {"threshold": "Otsu"}, method) as facts:
+            found = self._found(EpiBrain, f"{reference.stem}_mask.nii", in_file=reference)
+            facts["volume_ml"] = found.volume_ml
+            return Path(found.out_file)
 
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         inputs = {"metric": "NMI", "degrees_of_freedom": 6, "seed": 7}
         method = "The EPI reference was registered to the T1w image by a rigid transform (greedy, normalised mutual information)."
         with self.step("coregistration", "greedy", greedy.VERSION, dict(inputs), method) as facts:
-            fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
-            moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
-            window = masking.window(fixed_mask, _MARGIN)  # the air around the brain costs time and blunts the measure
-            inside = (self._read(t1w) * fixed_mask)[window]
-            # an EPI shows nothing finer than 2 mm, and the last level takes as long as the fixed image has voxels
-            coarse = masking.coarser(inside, masking.cornered(fixed.affine, window), REGISTRATION_VOXEL)
-            self._write("fixed.nii", *coarse)
-            self._write("moving.nii", (self._read(reference) * moved_mask).astype(np.float32), moved.affine)
-            centres = [
-                warps.world_of(np.argwhere(mask).mean(axis=0)[None], image.affine)[0]
-                for mask, image in ((fixed_mask, fixed), (moved_mask, moved))
-            ]
+            # the air around the brain costs time and blunts the measure; an EPI shows nothing finer than 2 mm, and the last
+            # level takes as long as the fixed image has voxels
+            part = {"margin": _MARGIN, "voxel_size": REGISTRATION_VOXEL}
+            self._made(CoarseMasked, "fixed.nii", in_file=t1w, mask=brain_mask, **part)
+            self._made(Masked, "moving.nii", in_file=reference, mask=reference_mask)
+            brains = {"fixed": brain_mask, "moving": reference_mask}
             shifted = np.eye(4)
-            shifted[:3, 3] = centres[1] - centres[0]
+            shifted[:3, 3] = self._found(Centres, **brains).shift
             np.savetxt(self.folder / "shifted.mat", shifted, fmt="%.10f")
             np.savetxt(self.folder / "headers.mat", np.eye(4), fmt="%.10f")
             # two scans of one session agree in their headers; where they do not, the centres of the brains are a start
@@ -200,9 +188,7 @@ class Embedded(distorting.Unwarping, Segmentation):
                     )
                 )
                 found = np.loadtxt(self.folder / f"{reference.stem}_from_{start}.mat")
-                overlap = masking.dice(
-                    self._onto(moved_mask, t1w, np.linalg.inv(found), moved.affine) > 0.5, fixed_mask
-                )
+                overlap = self._found(Overlap, matrix=found, **brains).dice
                 best = max(best, (overlap, start))
                 if overlap > 0.8:
                     break
@@ -224,22 +210,19 @@ class Embedded(distorting.Unwarping, Segmentation):
         distortion: Distortion | None = None,
     ) -> Path:
         series = self._plain(bold, "series.nii" if realignment else "still.nii")
+        onward = np.loadtxt(coregistration)
         inputs = {"voxel_size": voxel_size, "interpolation": "cubic B-spline"}
         method = (
             f"Motion, coregistration, affine and warp were applied in one interpolation (cubic B-spline, niimath) onto a grid "
             f"of {voxel_size:g} mm in MNI space."
         )
-        shape, affine = grid.grid(voxel_size)
-        self._write("grid.nii", np.zeros(shape, np.uint8), affine)
-        points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
-        field = warps.sample(*self._displacements(normalisation), points)
+        self._made(TemplateImage, "grid.nii", content="grid", voxel_size=voxel_size)
+        way: dict[str, Any] = {"voxel_size": voxel_size, "coregistration": onward, **inputs_of(normalisation)}
         if distortion is not None:
-            through = np.loadtxt(coregistration) @ np.loadtxt(normalisation.affine)
-            field = distorting.displacements_with(field, points, through, distortion.shift, distortion.axis)
+            way |= {"shift": distortion.shift, "axis": distortion.axis}
             method = method.replace("Motion,", "Motion, distortion,")
-        self._write_warp("grid_warp.nii", field.reshape(*shape, 3), affine)
-        frame = nib.load(series).affine @ np.linalg.inv(nib.load(bold).affine)
-        matrix = frame @ np.loadtxt(coregistration)
+        self._made(GridWarp, "grid_warp.nii", **way)
+        matrix = self._header(series).affine @ np.linalg.inv(self._header(bold).affine) @ onward
         write_json(
             self.folder / "coregistration.json",
             {"type": "allineate_affine", "version": 1, "space": "world", "units": "mm", "fixed_to_moving": matrix,
@@ -262,41 +245,10 @@ class Embedded(distorting.Unwarping, Segmentation):
                 niimath.Smoothing(in_file=self._name(series), sigma=fwhm / FULL_WIDTH, out_file="smooth.nii")
             )
 
-    @cached_property
-    def _template(self) -> dict[str, np.ndarray]:
-        return {name: grid.template_image(name, REGISTRATION_VOXEL) for name in ("T1w", "GM", "WM", "brain")}
-
-    @cached_property
-    def _affine(self) -> np.ndarray:
-        return grid.grid(REGISTRATION_VOXEL)[1]
-
-    def _onto(self, data: np.ndarray, target: Path, matrix: np.ndarray, affine: np.ndarray | None = None) -> np.ndarray:
-        """An image (by default on the template's grid) on the grid of `target`; `matrix`: mm of the image to mm of the target."""
-        from scipy import ndimage
-
-        image = nib.load(target)
-        source = self._affine if affine is None else affine
-        through = np.linalg.inv(source) @ np.linalg.inv(matrix) @ image.affine
-        return ndimage.affine_transform(
-            np.asarray(data, np.float32), through[:3, :3], through[:3, 3], output_shape=image.shape[:3], order=1
-        )
-
     def _plain(self, image: Path, name: str) -> Path:
-        """A copy of an uncompressed image whose header says: voxels parallel to the axes, centred."""
+        """The image `AxisParallel`, made once."""
         target = self.folder / name
-        if target.exists():
-            return target
-        shutil.copyfile(image, target)
-        header = nib.load(image).header.copy()
-        zooms = np.array(header.get_zooms()[:3], float)
-        plain = np.diag([*zooms, 1.0])
-        plain[:3, 3] = -zooms * (np.array(header.get_data_shape()[:3]) - 1) / 2
-        header.set_sform(plain, code=1)
-        header.set_qform(plain, code=1)
-        header.set_data_offset(header.single_vox_offset)  # nibabel forgets it on loading; the bytes stay where they are
-        with target.open("r+b") as stream:
-            stream.write(header.binaryblock)
-        return target
+        return target if target.exists() else self._made(AxisParallel, name, in_file=image)
 
     def _run(self, interface: Any) -> Path:
         """Run an interface in the working folder and give the path of its output."""

@@ -1,4 +1,4 @@
-"""What engines share: images in the job's working folder, and whether a failed program failed on the data or the machine did."""
+"""What engines share: interfaces run in the job's working folder, and whether a failed program failed on the data or the machine did."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import errno
 import resource
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
-from restresponse import grid
-from restresponse.engines import Engine, EngineFailure, Normalisation, warps
+from restresponse.engines import Engine, EngineFailure
+from restresponse.engines.array_interfaces import ArrayInterface
 
 _LEAST_DISK = 50e6  # bytes; a program that failed with less than this free failed because of the disk
-_WARP_VOXEL = 2.0  # mm, of a `Normalisation`'s grid
 _KILLED = ("Return code: -9", "Return code: 137", "Return code: -7", "Return code: 135", "bad_alloc")
 _NOT_STARTED = ("Return code: 126", "Return code: 127", 'No command "')  # of a shell, of the loader, of nipype
 _CRASHED = ("Return code: -11", "Return code: 139", "Return code: -6", "Return code: 134")
 
 
+class Header(NamedTuple):
+    """Where an image's voxels lie: its shape, affine (4, 4) and voxel size (3,) in mm."""
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    voxel_size: np.ndarray
+
+
 class InFolder(Engine):
-    """An engine whose steps read and write images in its working folder."""
+    """An engine whose steps are nipype interfaces that run in its working folder.
+
+    It reads headers, matrices and what interfaces say; voxels are read and written in interfaces alone.
+    """
 
     def _name(self, path: Path) -> str:
         """The name of a file of the working folder; a file from elsewhere is an error of the program."""
         return str(Path(path).relative_to(self.folder))
 
-    def _read(self, path: Path | str) -> np.ndarray:
-        return np.asarray(nib.load(self.folder / path).dataobj, np.float32)
+    def _header(self, path: Path | str) -> Header:
+        """The grid of an image of the folder."""
+        image = nib.load(self.folder / path)
+        return Header(image.shape, image.affine, np.array(image.header.get_zooms()[:3], float))
 
-    def _write(self, name: str, data: np.ndarray, affine: np.ndarray) -> Path:
-        image = nib.Nifti1Image(data, affine)
-        image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(self.folder / name)
-        return self.folder / name
+    def _found(self, interface: type[ArrayInterface], out_file: str | None = None, **inputs: Any) -> Any:
+        """The outputs of one of the house's interfaces, run in the working folder."""
+        names = {} if out_file is None else {"out_file": out_file}
+        return interface(**names, **inputs).run(cwd=str(self.folder)).outputs
 
-    def _write_warp(self, name: str, field: np.ndarray, affine: np.ndarray) -> Path:
-        """A field (n_x, n_y, n_z, 3) of displacements in RAS as `engines.Normalisation` has it."""
-        image = nib.Nifti1Image(warps.displacements_of(field), affine)
-        image.header.set_intent("vector")
-        image.header.set_xyzt_units("mm", "sec")
-        image.to_filename(self.folder / name)
-        return self.folder / name
-
-    def _displacements(self, normalisation: Normalisation) -> tuple[np.ndarray, np.ndarray]:
-        """Displacements (n_x, n_y, n_z, 3) of a normalisation, in mm in RAS, and the affine of their grid."""
-        if normalisation.warp is None:
-            shape, affine = grid.grid(_WARP_VOXEL)
-            return np.zeros((*shape, 3), np.float32), affine
-        image = nib.load(normalisation.warp)
-        return warps.field_of(np.asarray(image.dataobj, np.float32)), image.affine
+    def _made(self, interface: type[ArrayInterface], out_file: str, **inputs: Any) -> Path:
+        """The image that one of the house's interfaces writes as `out_file`."""
+        return Path(self._found(interface, out_file, **inputs).out_file)
 
 
 def failure_of(program: str, said: str, words: str, folder: Path, *, killed: bool | None = None) -> Exception:

@@ -13,10 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from restresponse import grid
 from restresponse.engines import (
     FULL_WIDTH,
     Distortion,
@@ -24,16 +22,24 @@ from restresponse.engines import (
     Normalisation,
     PhaseEncoding,
     Realignment,
-    deformations,
     fsl_installation,
     fsl_transforms,
     warps,
 )
 from restresponse.engines import fsl_interfaces as programs
 from restresponse.engines import motion as moving
-from restresponse.engines.distortion import Unwarping, undistorted_reference, unexplained
-from restresponse.engines.masks import dice
+from restresponse.engines.array_interfaces import (
+    Copied,
+    Masked,
+    Overlap,
+    ProgramMask,
+    Scaled,
+    TemplateImage,
+    WithoutField,
+)
+from restresponse.engines.distortion import Undistorted, Unexplained, Unwarping
 from restresponse.engines.segmentation import Segmentation
+from restresponse.engines.warp_interfaces import inputs_of
 from restresponse.errors import InputError
 
 _TEMPLATE_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found and kept
@@ -59,61 +65,50 @@ class Fsl(Unwarping, Segmentation):
             names = {"in_file": self._name(t1w), "out_roi": "head.nii", "out_transform": "head.mat"}
             head = self._run(programs.RobustFOV, "head.nii", **names)  # with its neck BET takes twice the brain
             found = self._run(programs.BET, "bet_mask.nii", in_file=head.name, out_file="bet.nii", mask=True, **inputs)
-            whole = self._uncut(found, t1w, "bet_mask_whole.nii")
-            return self._mask(whole, "brain_mask.nii", facts, "BET found no brain in the T1w image")
+            return self._mask(found, "brain_mask.nii", facts, "BET found no brain in the T1w image", whole=t1w)
 
     def bias_correct(self, t1w: Path, brain_mask: Path) -> Path:
         method = "The T1w image was corrected for intensity non-uniformity with FAST (FSL)."
         inputs = {"number_classes": 3, "img_type": 1, "no_pve": True}
         with self._step("bias correction", "FAST", inputs, method):
-            brain = self._masked(t1w, brain_mask, "T1w_brain.nii")
+            brain = self._made(Masked, "T1w_brain.nii", in_file=t1w, mask=brain_mask)
             names = {"in_files": [self._name(brain)], "out_basename": "bias", "output_biasfield": True}
-            field = self._read(self._run(programs.FAST, "bias_bias.nii", **names, **inputs))
-            image = self._read(t1w)
-            # outside the brain the field is not known
-            flat = np.divide(image, field, out=image.copy(), where=field > 0)
-            return self._write("T1w_flat.nii", flat, nib.load(t1w).affine)
+            field = self._run(programs.FAST, "bias_bias.nii", **names, **inputs)
+            return self._made(WithoutField, "T1w_flat.nii", in_file=t1w, field=field)
 
     def normalise(self, t1w: Path, brain_mask: Path) -> Normalisation:
         nonlinear = bool(self.settings.get("nonlinear", True))
         method = "The brain was normalised to MNI152 (2009a symmetric, as distributed with nilearn) by FLIRT's affine"
         method += " and FNIRT's non-linear registration (FSL)." if nonlinear else " (FSL)."
         with self._step("normalisation", "FLIRT, FNIRT" if nonlinear else "FLIRT", {"nonlinear": nonlinear}, method):
-            brain = self._masked(t1w, brain_mask, "T1w_brain.nii")
-            shape, affine = grid.grid(_TEMPLATE_VOXEL)
-            within = grid.template_image("brain", _TEMPLATE_VOXEL) >= 0.5
-            template = grid.template_image("T1w", _TEMPLATE_VOXEL) * within * _TEMPLATE_SCALE
-            reference = self._write("template_brain.nii", template.astype(np.float32), affine)
+            brain = self._made(Masked, "T1w_brain.nii", in_file=t1w, mask=brain_mask)
+            template = {"voxel_size": _TEMPLATE_VOXEL, "brain": "at least half"}
+            cut = {"content": "T1w", "cut": True, "scale": _TEMPLATE_SCALE}
+            reference = self._made(TemplateImage, "template_brain.nii", **template, **cut)
             linear = self._run(
                 programs.FLIRT, "affine.flirt", in_file=self._name(brain), reference=reference.name, dof=12,
                 out_matrix_file="affine.flirt", out_file="T1w_affine.nii",
             )  # fmt: skip
-            source, target = self._frame(t1w), self._frame(reference)
-            matrix = np.linalg.inv(fsl_transforms.world_matrix(_matrix(linear), source, target))
+            frames = fsl_transforms.frame(t1w), fsl_transforms.frame(reference)
+            matrix = np.linalg.inv(fsl_transforms.world_matrix(_matrix(linear), *frames))
             np.savetxt(self.folder / "T1w.mat", matrix, fmt="%.10f")
+            way: dict[str, Any] = {"source": t1w, "reference": reference, "matrix": matrix}
             if nonlinear:
                 # No masking of zeros: where the T1w's brain ends inside the template's counts. What BET left beyond it does not:
                 # compared there too, the template is stretched to fill it (3 voxels around it: 0.47 mm off on average, not 0.32).
-                self._write("template_within.nii", within.astype(np.uint8), affine)
-                field = self._run(
+                self._made(TemplateImage, "template_within.nii", content="brain", **template)
+                way["in_file"] = self._run(
                     programs.FNIRT, "fnirt_field.nii", in_file=self._name(brain), ref_file=reference.name,
                     affine_file=linear.name, refmask_file="template_within.nii",
                     skip_implicit_ref_masking=True, skip_implicit_in_masking=True, fieldcoeff_file="fnirt_coefficients.nii",
                     field_file="fnirt_field.nii", warped_file="fnirt_T1w.nii", log_file="fnirt.log", **programs.FNIRT_SETTINGS,
                 )  # fmt: skip
-                points = fsl_transforms.points_of_field(self._read(field), affine, source, target)
-                displacements = fsl_transforms.displacements_of_points(points, affine, matrix)
-            else:
-                displacements = np.zeros((*shape, 3), np.float32)
-            if not np.isfinite(displacements).all():
-                raise EngineFailure("FNIRT's field is not a number everywhere: look at the T1w and its brain mask")
-            return Normalisation(self.folder / "T1w.mat", self._write_warp("warp.nii", displacements, affine))
+            return Normalisation(self.folder / "T1w.mat", self._made(fsl_transforms.WarpOfField, "warp.nii", **way))
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
-        shape, affine = grid.grid(_TEMPLATE_VOXEL)
         name = f"template_{self._name(image)}"
-        self._write("grid2.nii", np.zeros(shape, np.uint8), affine)
-        field = self._field("field2.nii", _TEMPLATE_VOXEL, normalisation, self._frame(image), np.eye(4))
+        self._made(TemplateImage, "grid2.nii", content="grid", voxel_size=_TEMPLATE_VOXEL)
+        field = self._field("field2.nii", _TEMPLATE_VOXEL, normalisation, image, np.eye(4))
         return self._run(
             programs.ApplyWarp, name, in_file=self._name(image), ref_file="grid2.nii", field_file=field.name,
             relwarp=True, interp="trilinear", datatype="float", out_file=name,
@@ -148,9 +143,9 @@ class Fsl(Unwarping, Segmentation):
             "fwhm": _MOTION_WIDTH,
         }
         with self._step("realignment", "MCFLIRT", inputs, method):
-            image = nib.load(bold)
+            scan = self._header(bold)
             names = {"dof": 6, "cost": "normcorr"}
-            middle = image.shape[3] // 2
+            middle = scan.shape[3] // 2
             self._run(
                 programs.MCFLIRT, "moved.nii", in_file=self._name(bold), out_file="moved", ref_vol=middle, **names
             )
@@ -163,7 +158,7 @@ class Fsl(Unwarping, Segmentation):
                 programs.MCFLIRT, "realigned.nii", in_file="soft.nii", out_file="realigned", ref_file="soft_mean.nii",
                 save_mats=True, stages=_LAST_SEARCH, **names,
             )  # fmt: skip
-            files = [self.folder / "realigned.mat" / f"MAT_{number:04d}" for number in range(image.shape[3])]
+            files = [self.folder / "realigned.mat" / f"MAT_{number:04d}" for number in range(scan.shape[3])]
             lost = [file.name for file in files if not file.is_file()]
             if lost:
                 raise EngineFailure(f"FSL's mcflirt wrote no matrix for {len(lost)} of {len(files)} volumes: {lost[0]}")
@@ -175,9 +170,9 @@ class Fsl(Unwarping, Segmentation):
             # as large as the series; the matrices are what is used
             for name in ("moved.nii", "soft.nii", "realigned.nii"):
                 (self.folder / name).unlink()
-            reference = self._write("reference.nii", self._read("mean.nii"), image.affine)
-            matrices = fsl_transforms.motion_matrices(stack, self._frame(bold))
-            centre = warps.world_of((np.array(image.shape[:3])[None] - 1) / 2, image.affine)[0]
+            reference = self._made(Copied, "reference.nii", in_file="mean.nii", like=bold)
+            matrices = fsl_transforms.motion_matrices(stack, fsl_transforms.frame(bold))
+            centre = warps.world_of((np.array(scan.shape[:3])[None] - 1) / 2, scan.affine)[0]
             return Realignment(reference, moving.parameters_of(matrices, centre), transforms)
 
     def functional_mask(self, reference: Path) -> Path:
@@ -201,7 +196,7 @@ class Fsl(Unwarping, Segmentation):
         )
         inputs = {"cost": "bbr", "degrees_of_freedom": 6, "start": "FLIRT, correlation ratio, 6 degrees of freedom"}
         with self._step("coregistration", "FLIRT", inputs, method) as facts:
-            brain = self._masked(t1w, brain_mask, "fixed.nii")
+            brain = self._made(Masked, "fixed.nii", in_file=t1w, mask=brain_mask)
             white = self.folder / "fixed_seg_2.nii"
             if not white.exists():  # the corrected reference is registered to the same T1w
                 self._run(
@@ -215,10 +210,13 @@ class Fsl(Unwarping, Segmentation):
                 cost="bbr", wm_seg=white.name, in_matrix_file=start.name, schedule=str(fsl_installation.schedule()),
                 out_matrix_file=f"{name}_bbr.flirt", out_file="bbr.nii",
             )  # fmt: skip
-            frames = self._frame(reference), self._frame(t1w)
-            found = [fsl_transforms.world_matrix(_matrix(file), *frames) for file in (start, bound)]
-            overlaps = [self._overlap(reference_mask, brain_mask, matrix) for matrix in found]
-            left = [unexplained(reference, t1w, brain_mask, np.linalg.inv(matrix)) for matrix in found]
+            frames = fsl_transforms.frame(reference), fsl_transforms.frame(t1w)
+            # from the T1w's world to the EPI's
+            found = [np.linalg.inv(fsl_transforms.world_matrix(_matrix(file), *frames)) for file in (start, bound)]
+            brains = {"fixed": brain_mask, "moving": reference_mask}
+            images = {"in_file": reference, "t1w": t1w, "brain_mask": brain_mask}
+            overlaps = [self._found(Overlap, matrix=matrix, **brains).dice for matrix in found]
+            left = [self._found(Unexplained, matrix=matrix, **images).share for matrix in found]
             facts["overlap_start"], facts["overlap"] = (round(value, 3) for value in overlaps)
             facts["unexplained_start"], facts["unexplained"] = (round(value, 4) for value in left)
             why = None
@@ -242,9 +240,11 @@ class Fsl(Unwarping, Segmentation):
         # it has no T1w contrast, whose white matter had a boundary
         inputs = {"cost": "corratio", "degrees_of_freedom": 6}
         with self._step("coregistration", "FLIRT", inputs, method):
-            start = self._started(reference, reference_mask, self._masked(image, brain_mask, "aligned_to.nii"))
-            found = fsl_transforms.world_matrix(_matrix(start), self._frame(reference), self._frame(image))
-            overlap = self._overlap(reference_mask, brain_mask, found)
+            brain = self._made(Masked, "aligned_to.nii", in_file=image, mask=brain_mask)
+            start = self._started(reference, reference_mask, brain)
+            frames = fsl_transforms.frame(reference), fsl_transforms.frame(image)
+            found = np.linalg.inv(fsl_transforms.world_matrix(_matrix(start), *frames))
+            overlap = self._found(Overlap, matrix=found, fixed=brain_mask, moving=reference_mask).dice
             return self._registration(f"{image.stem}_alignment.mat", found, overlap, "field map")
 
     def unwarp_by_field(
@@ -255,22 +255,21 @@ class Fsl(Unwarping, Segmentation):
                 "the total readout time of the scan is not known, and FUGUE needs it; expected TotalReadoutTime (s) in the "
                 "scan's sidecar: add it, or set functional.unwarp to none"
             )
-        image = nib.load(realignment.reference)
+        image = self._header(realignment.reference)
         echo_spacing = phase.readout / (image.shape[phase.axis] - 1)  # s, as BIDS defines the total readout time
         direction = fsl_transforms.direction(phase.axis, phase.sign, image.affine)
         inputs = {"dwell_time": echo_spacing, "unwarp_direction": direction}
         method = "Susceptibility distortion was corrected with the field map in FUGUE (FSL)."
         with self._step("unwarping", "FUGUE", inputs, method):
-            self._write("fieldmap.nii", self._read(hertz) * np.float32(2 * np.pi), image.affine)  # rad/s
+            self._made(Scaled, "fieldmap.nii", in_file=hertz, factor=2 * np.pi)  # rad/s
             shifted = self._run(
                 programs.FUGUE, "fugue_shift.nii", in_file=self._name(realignment.reference), fmap_in_file="fieldmap.nii",
                 shift_out_file="fugue_shift.nii", save_unmasked_shift=True, unwarped_file="fugue_reference.nii", **inputs,
             )  # fmt: skip
-            shift = self._write("shift.nii", phase.sign * self._read(shifted), image.affine)
+            shift = self._made(Scaled, "shift.nii", in_file=shifted, factor=phase.sign)
             # FUGUE moves the signal, but leaves it piled up where it was
-            straight = undistorted_reference(realignment.reference, self._read(shift), phase.axis)
-            reference = self._write("reference_unwarped.nii", straight.astype(np.float32), image.affine)
-            return Distortion(reference, shift, phase.axis)
+            names = {"in_file": realignment.reference, "shift": shift, "axis": phase.axis}
+            return Distortion(self._made(Undistorted, "reference_unwarped.nii", **names), shift, phase.axis)
 
     def resample(
         self,
@@ -281,13 +280,11 @@ class Fsl(Unwarping, Segmentation):
         voxel_size: float,
         distortion: Distortion | None = None,
     ) -> Path:
-        shape, affine = grid.grid(voxel_size)
-        self._write("grid.nii", np.zeros(shape, np.uint8), affine)
-        field = self._field("grid_field.nii", voxel_size, normalisation, self._frame(bold), np.loadtxt(coregistration))
+        self._made(TemplateImage, "grid.nii", content="grid", voxel_size=voxel_size)
+        field = self._field("grid_field.nii", voxel_size, normalisation, bold, np.loadtxt(coregistration))
         if distortion is not None:
-            image = nib.load(distortion.shift)
-            sign = fsl_transforms.shift_sign(distortion.axis, image.affine)
-            self._write("shiftmap.nii", sign * self._read(distortion.shift), image.affine)
+            sign = fsl_transforms.shift_sign(distortion.axis, self._header(distortion.shift).affine)
+            self._made(Scaled, "shiftmap.nii", in_file=distortion.shift, factor=sign)
             field = self._run(
                 programs.ConvertWarp, "grid_field_shifted.nii", reference="grid.nii", shift_in_file="shiftmap.nii",
                 shift_direction="xyz"[distortion.axis], warp1=field.name, relwarp=True, out_relwarp=True,
@@ -329,20 +326,20 @@ class Fsl(Unwarping, Segmentation):
 
     def _started(self, reference: Path, reference_mask: Path, brain: Path) -> Path:
         """FLIRT's matrix of the EPI's brain to another image's, by intensity alone."""
-        moved = self._masked(reference, reference_mask, "moving.nii")
+        moved = self._made(Masked, "moving.nii", in_file=reference, mask=reference_mask)
         name = f"{reference.stem}_start.flirt"
         return self._run(
             programs.FLIRT, name, in_file=moved.name, reference=brain.name, dof=6, out_matrix_file=name, out_file="start.nii"
         )  # fmt: skip
 
     def _registration(self, name: str, found: np.ndarray, overlap: float, to: str) -> Path:
-        """A registration, world to world, as the house keeps it: the other way; a bad one is refused."""
+        """Write a registration, from the world of the fixed image to the EPI's; a bad one is refused."""
         if overlap < _LEAST_OVERLAP:
             raise EngineFailure(
                 f"coregistration failed: the EPI's brain overlaps the {to}'s by a Dice of {overlap:.2f}; expected more than "
                 f"{_LEAST_OVERLAP}: look at both images and at the positions in their headers"
             )
-        np.savetxt(self.folder / name, np.linalg.inv(found), fmt="%.10f")
+        np.savetxt(self.folder / name, found, fmt="%.10f")
         return self.folder / name
 
     def _smoothed(self, image: str, name: str, fwhm: float) -> Path:
@@ -350,50 +347,19 @@ class Fsl(Unwarping, Segmentation):
         return self._run(programs.Smooth, name, sigma=fwhm / FULL_WIDTH, **names)
 
     def _field(
-        self, name: str, voxel_size: float, normalisation: Normalisation, source: np.ndarray, onward: np.ndarray
+        self, name: str, voxel_size: float, normalisation: Normalisation, source: Path, onward: np.ndarray
     ) -> Path:
-        """FSL's field on a grid in MNI space, to the image of frame `source`; `onward`: from the T1w's world to that image's."""
-        shape, affine = grid.grid(voxel_size)
-        displacements, fine = self._displacements(normalisation)
-        matrix = onward @ np.loadtxt(normalisation.affine)
-        points = fsl_transforms.normalised_points(shape, affine, matrix, displacements, fine)
-        target = fsl_transforms.frame_of(shape, (voxel_size,) * 3, affine)
-        image = nib.Nifti1Image(fsl_transforms.field_of_points(points, affine, source, target), affine)
-        image.header["intent_code"] = 2006  # FSL_FNIRT_DISPLACEMENT_FIELD: relative, in mm
-        image.to_filename(self.folder / name)
-        return self.folder / name
+        """FSL's field on a grid in MNI space, to the image `source`; `onward`: from the T1w's world to that image's."""
+        way = {"voxel_size": voxel_size, "source": source, "onward": onward}
+        return self._made(fsl_transforms.Field, name, **way, **inputs_of(normalisation))
 
-    def _frame(self, image: Path) -> np.ndarray:
-        """FSL's scaled voxels of an image to its world."""
-        loaded = nib.load(image)
-        return fsl_transforms.frame_of(loaded.shape, loaded.header.get_zooms(), loaded.affine)
-
-    def _uncut(self, part: Path, image: Path, name: str) -> Path:
-        """A mask of a part of an image's grid on the whole of it."""
-        cut, whole = nib.load(part), nib.load(image)
-        start = np.rint(np.linalg.solve(whole.affine, cut.affine)[:3, 3]).astype(int)
-        mask = np.zeros(whole.shape[:3], np.float32)
-        mask[tuple(slice(begin, begin + size) for begin, size in zip(start, cut.shape[:3], strict=True))] = cut.dataobj
-        return self._write(name, mask, whole.affine)
-
-    def _mask(self, found: Path, name: str, facts: dict[str, Any], problem: str) -> Path:
+    def _mask(self, found: Path, name: str, facts: dict[str, Any], problem: str, **whole: Path) -> Path:
         """A mask that BET wrote, as the house keeps masks."""
-        image = nib.load(found)
-        mask = np.asarray(image.dataobj) > 0.5
-        if not mask.any():
+        mask = self._found(ProgramMask, name, in_file=found, **whole)
+        if mask.empty:
             raise EngineFailure(f"{problem}: look at the image and at its orientation")
-        facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
-        return self._write(name, mask.astype(np.uint8), image.affine)
-
-    def _masked(self, image: Path, mask: Path, name: str) -> Path:
-        return self._write(name, self._read(image) * (self._read(mask) > 0), nib.load(image).affine)
-
-    def _overlap(self, moved_mask: Path, fixed_mask: Path, matrix: np.ndarray) -> float:
-        """Dice of two masks after `matrix`, from the world of the first to that of the second."""
-        moved, fixed = nib.load(moved_mask), nib.load(fixed_mask)
-        through = np.linalg.inv(moved.affine) @ np.linalg.inv(matrix) @ fixed.affine
-        onto = deformations.carried(np.asarray(moved.dataobj) > 0, through, fixed.shape[:3])
-        return dice(onto > 0.5, np.asarray(fixed.dataobj) > 0)
+        facts["volume_ml"] = mask.volume_ml
+        return Path(mask.out_file)
 
 
 def _matrix(path: Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""FSL's coordinates and transforms, and the house's: affines in RAS, displacements in LPS.
+"""FSL's coordinates and transforms, and the house's: affines in RAS, displacements in LPS; and interfaces from one to the other.
 
 FLIRT, FNIRT and their relatives count in scaled voxels: index times voxel size in mm, the first axis reversed where the
 image's affine keeps handedness (a positive determinant). A FLIRT matrix takes points of the input to points of the
@@ -9,10 +9,19 @@ reference; a FNIRT field, on the reference's grid, takes them back: x of the inp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined, traits
 
-from restresponse.engines import warps
+from restresponse import grid
+from restresponse.engines import EngineFailure, warps
+from restresponse.engines.array_interfaces import ArrayInterface
+from restresponse.engines.warp_interfaces import VOXEL_SIZE, NormalisationInput, displacements_of, write_warp
+
+_FIELD = 2006  # NIfTI intent: FSL_FNIRT_DISPLACEMENT_FIELD, relative, in mm
 
 
 def scaled_voxels(shape: Sequence[int], voxel_size: Sequence[float], affine: np.ndarray) -> np.ndarray:
@@ -34,6 +43,12 @@ def scaled_voxels(shape: Sequence[int], voxel_size: Sequence[float], affine: np.
 def frame_of(shape: Sequence[int], voxel_size: Sequence[float], affine: np.ndarray) -> np.ndarray:
     """Matrix (4, 4) from FSL's scaled voxels of an image to its world in RAS, mm; parameters as `scaled_voxels`."""
     return np.asarray(affine, float) @ np.linalg.inv(scaled_voxels(shape, voxel_size, affine))
+
+
+def frame(path: Path | str) -> np.ndarray:
+    """FSL's scaled voxels of an image to its world."""
+    image = nib.load(path)
+    return frame_of(image.shape, image.header.get_zooms(), image.affine)
 
 
 def world_matrix(flirt: np.ndarray, source: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -114,6 +129,57 @@ def shift_sign(axis: int, affine: np.ndarray) -> int:
 def direction(axis: int, sign: int, affine: np.ndarray) -> str:
     """`x`, `y-` …, as FUGUE and convertwarp name the direction that a shift goes in along a voxel axis of the file."""
     return "xyz"[axis] + ("" if sign * shift_sign(axis, affine) > 0 else "-")
+
+
+class _FieldInput(NormalisationInput):
+    voxel_size = traits.Float(mandatory=True, desc="of the grid, mm")
+    source = File(mandatory=True, desc="image that the field leads to")
+    onward = traits.Array(shape=(4, 4), mandatory=True, desc="mm in the T1w's world to mm in the source's")
+    out_file = File(mandatory=True)
+
+
+class Field(ArrayInterface):
+    """FNIRT's field, on a grid in MNI space, of a `Normalisation` and what comes after it."""
+
+    input_spec = _FieldInput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        shape, affine = grid.grid(inputs.voxel_size)
+        matrix = inputs.onward @ np.loadtxt(inputs.affine)
+        points = normalised_points(shape, affine, matrix, *displacements_of(inputs))
+        target = frame_of(shape, (inputs.voxel_size,) * 3, affine)
+        image = nib.Nifti1Image(field_of_points(points, affine, frame(inputs.source), target), affine)
+        image.header["intent_code"] = _FIELD
+        image.to_filename(inputs.out_file)
+        return {}
+
+
+class _WarpOfFieldInput(BaseInterfaceInputSpec):
+    in_file = File(desc="FNIRT's field on the 2 mm grid, the affine included; without it the warp is nowhere")
+    source = File(mandatory=True, desc="T1w, to which the field leads")
+    reference = File(mandatory=True, desc="template")
+    matrix = traits.Array(shape=(4, 4), mandatory=True, desc="affine of the `Normalisation`")
+    out_file = File(mandatory=True)
+
+
+class WarpOfField(ArrayInterface):
+    """The warp of a `Normalisation` of FNIRT's field; `EngineFailure` where it is not a number everywhere."""
+
+    input_spec = _WarpOfFieldInput
+
+    def compute(self) -> dict[str, Any]:
+        inputs = self.inputs
+        shape, affine = grid.grid(VOXEL_SIZE)
+        displacements = np.zeros((*shape, 3), np.float32)
+        if isdefined(inputs.in_file):
+            field = np.asarray(nib.load(inputs.in_file).dataobj, np.float32)
+            points = points_of_field(field, affine, frame(inputs.source), frame(inputs.reference))
+            displacements = displacements_of_points(points, affine, inputs.matrix)
+        if not np.isfinite(displacements).all():
+            raise EngineFailure("FNIRT's field is not a number everywhere: look at the T1w and its brain mask")
+        write_warp(inputs.out_file, displacements, affine)
+        return {}
 
 
 def _world(shape: Sequence[int], affine: np.ndarray) -> np.ndarray:

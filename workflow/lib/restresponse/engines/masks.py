@@ -137,6 +137,15 @@ def cornered(affine: np.ndarray, window: tuple[slice, ...]) -> np.ndarray:
     return corner
 
 
+def carried(mask: np.ndarray, through: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask on another grid of `shape`, linear, float32; `through` takes that grid's voxels to the mask's."""
+    from scipy import ndimage
+
+    return ndimage.affine_transform(
+        np.asarray(mask, np.float32), through[:3, :3], through[:3, 3], output_shape=shape[:3], order=1
+    )
+
+
 def dice(first: np.ndarray, second: np.ndarray) -> float:
     """Dice coefficient of two masks; 0 where both are empty."""
     first, second = np.asarray(first, bool), np.asarray(second, bool)

@@ -11,10 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
-from restresponse import __version__
 from restresponse.engines import (
     TISSUES,
     Distortion,
@@ -29,11 +27,23 @@ from restresponse.engines import (
     spm_priors,
     warps,
 )
-from restresponse.engines import masks as masking
 from restresponse.engines import motion as moving
+from restresponse.engines.array_interfaces import (
+    VERSION,
+    Centres,
+    Copied,
+    EpiBrain,
+    Masked,
+    Overlap,
+    Scaled,
+    TissueBrain,
+    Volume,
+)
+from restresponse.engines.deformations import AxesExchanged
 from restresponse.engines.distortion import Unwarping
 from restresponse.engines.folder import failure_of
 from restresponse.engines.segmentation import Segmentation
+from restresponse.engines.warp_interfaces import inputs_of
 from restresponse.errors import InputError
 
 _FAR = 25.0  # mm between the centres of two brains, above which the headers are not believed first
@@ -84,16 +94,15 @@ class Spm(Unwarping, Segmentation):
         maps = None if self._own_space else self.tissue_priors()
         with self._done("brain extraction", inputs, method) as facts:
             self._run(spm_batches.segmentation(self.settings, t1w, maps))
-            image = nib.load(t1w)
             parts = {name: self.folder / f"c{index}{t1w.name}" for index, name in enumerate(TISSUES, start=1)}
             self._segmentation = {
-                "T1w": self._copied(self.folder / f"m{t1w.name}", "T1w_flat.nii"),
+                "T1w": self._made(Copied, "T1w_flat.nii", in_file=self.folder / f"m{t1w.name}"),
                 "deformation": self.folder / f"y_{t1w.name}",
-                **{name: self._copied(path, f"{name}.nii") for name, path in parts.items()},
+                **{name: self._made(Copied, f"{name}.nii", in_file=path) for name, path in parts.items()},
             }
-            mask = masking.one_piece(sum(self._read(self._segmentation[name]) for name in TISSUES) > 0.5)
-            facts["volume_ml"] = round(float(mask.sum() * abs(np.linalg.det(image.affine)) / 1e3), 1)
-            return self._write("brain_mask.nii", mask.astype(np.uint8), image.affine)
+            mask = self._found(TissueBrain, "brain_mask.nii", in_files=[self._segmentation[name] for name in TISSUES])
+            facts["volume_ml"] = mask.volume_ml
+            return Path(mask.out_file)
 
     def bias_correct(self, t1w: Path, brain_mask: Path) -> Path:
         method = "The T1w image was corrected for intensity non-uniformity (SPM's unified segmentation)."
@@ -107,16 +116,16 @@ class Spm(Unwarping, Segmentation):
             f"{space}."
         )
         with self._done("normalisation", {"done_with": "brain extraction"}, method) as facts:
-            affine, field = deformations.from_spm(self._segmentation["deformation"])
-            volume_ratio = float(np.linalg.det(affine))
+            found = self._found(deformations.WarpOfDeformation, "warp.nii", in_file=self._segmentation["deformation"])
+            volume_ratio = float(np.linalg.det(found.matrix))
             if not 0.3 < volume_ratio < 3:
                 raise EngineFailure(
                     f"SPM's deformation of the T1w to the template scales the brain by {volume_ratio:.2f} in volume; expected "
                     "0.3 to 3: the image is not a head, or its voxel size in the header is wrong"
                 )
             facts["volume_ratio"] = round(volume_ratio, 3)
-            np.savetxt(self.folder / "head.mat", affine, fmt="%.10f")
-            return Normalisation(self.folder / "head.mat", deformations.write_warp(self.folder / "warp.nii", field))
+            np.savetxt(self.folder / "head.mat", found.matrix, fmt="%.10f")
+            return Normalisation(self.folder / "head.mat", Path(found.out_file))
 
     def segment(self, t1w: Path, brain_mask: Path, normalisation: Normalisation, iterations: int) -> dict[str, Path]:
         if not self._own_space:  # at the template's places its maps as priors find the fluid of the brain better
@@ -124,10 +133,8 @@ class Spm(Unwarping, Segmentation):
             return {name: self._segmentation[name] for name in TISSUES}
         method = "Grey matter, white matter and cerebrospinal fluid were segmented (SPM's unified segmentation)."
         with self._done("segmentation", {"done_with": "brain extraction"}, method) as facts:
-            volume = abs(np.linalg.det(nib.load(t1w).affine)) / 1e3
             paths = {name: self._segmentation[name] for name in TISSUES}
-            for name, path in paths.items():
-                facts[f"{name}_ml"] = round(float(self._read(path).sum() * volume), 1)
+            facts |= {f"{name}_ml": self._found(Volume, in_file=path).volume_ml for name, path in paths.items()}
             return paths
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
@@ -135,7 +142,7 @@ class Spm(Unwarping, Segmentation):
             # one start of SPM for all the images that will be asked for
             parts = [self._segmentation[name] for name in ("T1w", *TISSUES) if name in self._segmentation]
             images = [path for path in dict.fromkeys([image, *parts]) if (path, normalisation) not in self._at_template]
-            copies = [self._copied(path, f"template_{path.name}") for path in images]
+            copies = [self._made(Copied, f"template_{path.name}", in_file=path) for path in images]
             written = self._normalised(copies, normalisation, deformations.VOXEL_SIZE, interpolation=1)
             self._at_template |= {(path, normalisation): out for path, out in zip(images, written, strict=True)}
         return self._at_template[image, normalisation]
@@ -155,51 +162,44 @@ class Spm(Unwarping, Segmentation):
             "Head motion was estimated by rigid registration of each volume to the first, then to their mean (SPM)."
         )
         with self._done("realignment", dict(spm_batches.REALIGN), method):
-            series = self._copied(bold, "series.nii")
+            series = self._made(Copied, "series.nii", in_file=bold)
             self._run(spm_batches.realignment(self.settings, series))
             rows = self.folder / "rp_series.txt"
-            image = nib.load(bold)
-            middle = (np.array(image.shape[:3]) - 1) / 2
+            scan = self._header(bold)
+            middle = (np.array(scan.shape[:3]) - 1) / 2
             matrices = moving.from_spm(np.loadtxt(rows, ndmin=2))
-            parameters = moving.parameters_of(matrices, warps.world_of(middle[None], image.affine)[0])
+            parameters = moving.parameters_of(matrices, warps.world_of(middle[None], scan.affine)[0])
             if not np.isfinite(parameters).all():
                 raise EngineFailure("realignment gave motion that is not a number: look at the scan's volumes")
-            reference = self._write("reference.nii", self._read("meanseries.nii"), image.affine)
+            reference = self._made(Copied, "reference.nii", in_file="meanseries.nii", like=bold, filled=True)
             return Realignment(reference, parameters, rows)
 
     def functional_mask(self, reference: Path) -> Path:
         method = (
             "SPM makes no brain mask of an EPI; one was made from the EPI reference by thresholding and morphology."
         )
-        with self.step("functional mask", "restresponse", __version__, {"threshold": "Otsu"}, method) as facts:
-            image = nib.load(reference)
-            zooms = np.array(image.header.get_zooms()[:3], float)
-            mask = masking.functional_brain(self._read(reference), zooms)
-            facts["volume_ml"] = round(float(mask.sum() * np.prod(zooms) / 1e3), 1)
-            return self._write(f"mask_{reference.name}", mask.astype(np.uint8), image.affine)
+        with self.step("functional mask", "restresponse", VERSION, {"threshold": "Otsu"}, method) as facts:
+            found = self._found(EpiBrain, f"mask_{reference.name}", in_file=reference)
+            facts["volume_ml"] = found.volume_ml
+            return Path(found.out_file)
 
     def coregister(self, reference: Path, reference_mask: Path, t1w: Path, brain_mask: Path) -> Path:
         method = "The EPI reference was registered to the T1w image's brain by a rigid transform (SPM, normalised mutual information)."
         with self._done("coregistration", dict(spm_batches.COREGISTER), method) as facts:
-            fixed, fixed_mask = nib.load(t1w), self._read(brain_mask) > 0
-            moved, moved_mask = nib.load(reference), self._read(reference_mask) > 0
-            target = self._write("fixed.nii", self._read(t1w) * fixed_mask, fixed.affine)
-            centres = [
-                warps.world_of(np.argwhere(mask).mean(axis=0)[None], affine)[0]
-                for mask, affine in ((fixed_mask, fixed.affine), (moved_mask, moved.affine))
-            ]
+            brains = {"fixed": brain_mask, "moving": reference_mask}
+            target = self._made(Masked, "fixed.nii", in_file=t1w, mask=brain_mask)
             shifted = np.eye(4)
-            shifted[:3, 3] = centres[0] - centres[1]
+            shifted[:3, 3] = -self._found(Centres, **brains).shift
             starts = {"headers": np.eye(4), "centres": shifted}
             # two scans of one session agree in their headers; where they do not, the centres of the brains are a start
             far = float(np.linalg.norm(shifted[:3, 3])) > _FAR
             best = (-1.0, "", np.eye(4))
             for start in ("centres", "headers") if far else ("headers", "centres"):
-                source = self._write("moving.nii", self._read(reference), starts[start] @ moved.affine)
+                source = self._made(Copied, "moving.nii", in_file=reference, moved=starts[start])
                 self._run(spm_batches.coregistration(self.settings, target, source))
-                found = nib.load(source).affine @ np.linalg.inv(moved.affine)  # SPM writes it into the header
-                through = np.linalg.inv(found @ moved.affine) @ fixed.affine
-                overlap = masking.dice(deformations.carried(moved_mask, through, fixed.shape) > 0.5, fixed_mask)
+                # SPM writes it into the header
+                found = self._header(source).affine @ np.linalg.inv(self._header(reference).affine)
+                overlap = self._found(Overlap, matrix=np.linalg.inv(found), **brains).dice
                 best = max(best, (overlap, start, np.linalg.inv(found)), key=lambda entry: entry[0])
                 if overlap > 0.8:
                     break
@@ -229,7 +229,8 @@ class Spm(Unwarping, Segmentation):
             "model": "field map and pitch, roll",
         }
         with self._done("unwarping", inputs, method):
-            shift = self._read(hertz) * np.float32(phase.readout * phase.sign)
+            factor = phase.readout * phase.sign
+            shift = self._made(Scaled, "shift.nii", in_file=hertz, factor=factor)
             return self._unwarped(bold, realignment, phase.axis, shift)
 
     def unwarp_with_motion(self, bold: Path, realignment: Realignment, axis: int) -> Distortion | None:
@@ -259,7 +260,7 @@ class Spm(Unwarping, Segmentation):
             "displacement map and the change of the field with the head's position estimated from the series."
         )
         with self._done("unwarping", {"axis": axis, "model": "registration and pitch, roll"}, method):
-            return self._unwarped(bold, realignment, axis, self._read(found.shift))
+            return self._unwarped(bold, realignment, axis, found.shift)
 
     def resample(
         self,
@@ -272,8 +273,8 @@ class Spm(Unwarping, Segmentation):
     ) -> Path:
         to_t1w = np.linalg.inv(np.loadtxt(coregistration))
         if realignment is None:
-            copy = self._copied(bold, f"still_{bold.name}")
-            self._place(copy, (to_t1w @ nib.load(bold).affine)[None])
+            copy = self._made(Copied, f"still_{bold.name}", in_file=bold)
+            self._place(copy, (to_t1w @ self._header(bold).affine)[None])
             return self._normalised([copy], normalisation, voxel_size, spm_batches.INTERPOLATION)[0]
         inputs = {"voxel_size": voxel_size, "interpolation": f"B-spline of degree {spm_batches.INTERPOLATION}"}
         method = (
@@ -288,13 +289,13 @@ class Spm(Unwarping, Segmentation):
         with self._done("resampling", inputs, method):
             if distortion is None:
                 series = self.folder / "series.nii"
-                series = series if series.exists() else self._copied(bold, "series.nii")
+                series = series if series.exists() else self._made(Copied, "series.nii", in_file=bold)
                 back = np.linalg.inv(moving.from_spm(np.loadtxt(realignment.transforms, ndmin=2)))
-                self._place(series, to_t1w @ back @ nib.load(bold).affine)
+                self._place(series, to_t1w @ back @ self._header(bold).affine)
             elif distortion.series is not None:
                 series = distortion.series
-                image = nib.load(series)
-                self._place(series, np.tile(to_t1w @ image.affine, (image.shape[3], 1, 1)))
+                lies = self._header(series)
+                self._place(series, np.tile(to_t1w @ lies.affine, (lies.shape[3], 1, 1)))
             else:
                 raise ValueError("SPM writes the unwarped series itself: a distortion without one is another engine's")
             return self._normalised([series], normalisation, voxel_size, spm_batches.INTERPOLATION)[0]
@@ -319,44 +320,39 @@ class Spm(Unwarping, Segmentation):
                 if own is None:
                     own = self.folder / "own_priors.nii"
                     self._run(spm_batches.tissue_maps(self.settings, own))
-                spm_priors.write(path, own)
+                spm_priors.make(path, own)
         return path
 
     def _normalised(
         self, images: list[Path], normalisation: Normalisation, voxel_size: float, interpolation: int
     ) -> list[Path]:
         """Images through a deformation onto the grid, float32 in the house's orientation; 0 where SPM has no value."""
-        deformation = deformations.write_spm(
-            self.folder / f"y_{normalisation.affine.stem}.nii", normalisation.affine, normalisation.warp
-        )
+        name = f"y_{normalisation.affine.stem}.nii"
+        deformation = self._made(deformations.Deformation, name, **inputs_of(normalisation))
         self._run(spm_batches.normalisation(self.settings, images, deformation, voxel_size, interpolation))
-        written = [image.with_name(f"w{image.name}") for image in images]
-        for path in written:
-            deformations.onto_grid(path, voxel_size)
+        written = []
+        for path in (image.with_name(f"w{image.name}") for image in images):
+            written.append(self._made(deformations.OntoGrid, f"grid_{path.name}", in_file=path, voxel_size=voxel_size))
+            path.unlink()  # as large as the series
         return written
 
-    def _unwarped(self, bold: Path, realignment: Realignment, axis: int, shift: np.ndarray | None) -> Distortion:
+    def _unwarped(self, bold: Path, realignment: Realignment, axis: int, shift: Path | None) -> Distortion:
         """Realign & Unwarp of a copy whose phase-encoding axis is the second, for SPM knows no other."""
-        image = nib.load(bold)
-        exchanged = np.eye(4)[:, [1, 0, 2, 3] if axis == 0 else [0, 2, 1, 3] if axis == 2 else [0, 1, 2, 3]]
-        affine = image.affine @ exchanged
-        series = self._write("unwarp.nii", np.swapaxes(np.asarray(image.dataobj, np.float32), 1, axis), affine)
+        exchanged = {"axis": axis}
+        series = self._made(AxesExchanged, "unwarp.nii", in_file=bold, **exchanged)
         # the realignment that is known already is where SPM starts
         back = np.linalg.inv(moving.from_spm(np.loadtxt(realignment.transforms, ndmin=2)))
-        self._place(series, back @ affine)
-        field = None if shift is None else self._write("vdm5_unwarp.nii", np.swapaxes(shift, 1, axis), affine)
+        self._place(series, back @ self._header(series).affine)
+        field = None if shift is None else self._made(AxesExchanged, "vdm5_unwarp.nii", in_file=shift, **exchanged)
         self._run(spm_batches.unwarping(self.settings, series, field))
-        for name, out in (("uunwarp.nii", "unwarped.nii"), ("meanuunwarp.nii", "unwarped_reference.nii")):
-            self._write(out, np.swapaxes(self._read(name), 1, axis), image.affine)
+        exchanged |= {"like": bold, "filled": True}
+        made = {"unwarped.nii": "uunwarp.nii", "unwarped_reference.nii": "meanuunwarp.nii"}
+        unwarped, reference = (self._made(AxesExchanged, out, in_file=name, **exchanged) for out, name in made.items())
+        for name in ("unwarp.nii", *made.values()):
             (self.folder / name).unlink()
-        series.unlink()
-        still = np.zeros(image.shape[:3], np.float32) if shift is None else shift.astype(np.float32)
-        return Distortion(
-            reference=self.folder / "unwarped_reference.nii",
-            shift=self._write("shift.nii", still, image.affine),
-            axis=axis,
-            series=self.folder / "unwarped.nii",
-        )
+        if shift is None:
+            shift = self._made(Scaled, "shift.nii", in_file=reference, factor=0.0)
+        return Distortion(reference=reference, shift=shift, axis=axis, series=unwarped)
 
     @contextmanager
     def _done(self, step: str, parameters: dict[str, Any], method: str) -> Iterator[dict[str, Any]]:
@@ -365,19 +361,11 @@ class Spm(Unwarping, Segmentation):
             yield facts
         self.steps[-1]["version"] = self._release
 
-    def _copied(self, image: Path, name: str) -> Path:
-        """An image of this job as an uncompressed float image of its own, since SPM changes headers."""
-        loaded = nib.load(image)
-        return self._write(name, np.asarray(loaded.dataobj, np.float32), loaded.affine)
-
     def _place(self, image: Path, affines: np.ndarray) -> None:
         """Say in SPM's file beside an image where each of its volumes lies: (n, 4, 4), voxel from 0 to mm."""
         from scipy.io import savemat
 
         savemat(image.with_suffix(".mat"), {"mat": np.moveaxis(affines @ _FROM_ONE, 0, -1)})
-
-    def _read(self, path: Path | str) -> np.ndarray:
-        return np.nan_to_num(np.asarray(nib.load(self.folder / path).dataobj, np.float32))
 
     def _run(self, batch: Any) -> None:
         """Run a batch in the working folder; SPM's words are in the error, and a machine's failure is not the data's."""

@@ -7,12 +7,15 @@ what a head has around it (bone, soft tissue, air), which the template lacks, is
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined
 
 from restresponse import grid
 from restresponse.engines import greedy, programs, tissues, warps
+from restresponse.engines.array_interfaces import ArrayInterface, write
 
 VOXEL_SIZE = 1.0  # mm, as the template has
 SHARPNESS = 2.5  # power of the template's maps, which the average over people blurs: else fluid takes the cortex
@@ -21,10 +24,12 @@ _REGISTRATION_VOXEL = 2.0  # mm
 _CONTRAST = (0.6, 1.0)  # of GM and WM in the images that are registered: the fluid around the brain is in SPM's alone
 
 
-def write(path: Path, own: Path) -> Path:
+def make(path: Path, own: Path) -> Path:
     """Write the six classes of `own`, SPM's TPM.nii, in the template's space: (181, 217, 181, 6) float32 that sum to 1.
 
-    The registration leaves its files in the folder of `path`, which must be a job's own.
+    What is around the brain is brought there by an affine between the two brains: a warp that the brain alone determines
+    goes astray around it, where it would be needed; in a test it missed by 2.6 mm what the affine missed by 0.6 mm. The
+    registration leaves its files in the folder of `path`, which must be a job's own.
 
     Raises
     ------
@@ -36,15 +41,58 @@ def write(path: Path, own: Path) -> Path:
             f"the tissue maps of the SPM that engines.spm.command runs are not SPM's: TPM.nii {found}; expected {programs.CLASSES} "
             "classes, one a volume: restore SPM's own file, or name a folder of SPM that has it in engines.spm.folder"
         )
-    image = nib.as_closest_canonical(nib.load(own))
-    classes = np.asarray(image.dataobj, np.float32)
-    places = _places(path.parent, _brain(_REGISTRATION_VOXEL, 1)[..., :2], classes[..., :2], image.affine)
-    shape, affine = grid.grid(VOXEL_SIZE)
-    made = composed(_brain(VOXEL_SIZE, SHARPNESS), _sampled(classes[..., 3:], image.affine, places, shape))
-    out = nib.Nifti1Image(made, affine)
-    out.header.set_xyzt_units("mm", "sec")
-    out.to_filename(path)
+    brains = {"fixed": "priors_fixed.nii", "moving": "priors_moving.nii"}
+    steps = (
+        BrainContrast(out_file=brains["fixed"]),
+        BrainContrast(in_file=own, out_file=brains["moving"]),
+        greedy.LinearRegistration(
+            out_file="priors.mat", degrees_of_freedom=12, metric="NCC 4x4x4", iterations="100x50x20", **brains
+        ),
+        Priors(in_file=own, matrix="priors.mat", out_file=path.name),
+    )
+    for step in steps:
+        step.run(cwd=str(path.parent))
     return path
+
+
+class _BrainContrastInput(BaseInterfaceInputSpec):
+    in_file = File(desc="tissue maps, the first two GM and WM; the template's where it is not given")
+    out_file = File(mandatory=True)
+
+
+class BrainContrast(ArrayInterface):
+    """A brain as bright as its tissues' shares tell, to register one set of tissue maps to another."""
+
+    input_spec = _BrainContrastInput
+
+    def compute(self) -> dict[str, Any]:
+        if isdefined(self.inputs.in_file):
+            classes, affine = _classes(self.inputs.in_file)
+        else:
+            classes, affine = _brain(_REGISTRATION_VOXEL, 1), grid.grid(_REGISTRATION_VOXEL)[1]
+        nib.Nifti1Image(classes[..., :2] @ np.array(_CONTRAST, np.float32), affine).to_filename(self.inputs.out_file)
+        return {}
+
+
+class _PriorsInput(BaseInterfaceInputSpec):
+    in_file = File(mandatory=True, desc="SPM's TPM.nii")
+    matrix = File(mandatory=True, desc="text, (4, 4): mm of the template to mm of SPM's maps")
+    out_file = File(mandatory=True)
+
+
+class Priors(ArrayInterface):
+    """Six classes in the template's space: the brain's are the template's, the others SPM's."""
+
+    input_spec = _PriorsInput
+
+    def compute(self) -> dict[str, Any]:
+        classes, own = _classes(self.inputs.in_file)
+        shape, affine = grid.grid(VOXEL_SIZE)
+        points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
+        places = warps.world_of(points, np.loadtxt(self.inputs.matrix))
+        made = composed(_brain(VOXEL_SIZE, SHARPNESS), _sampled(classes[..., 3:], own, places, shape))
+        write(self.inputs.out_file, made, affine)
+        return {}
 
 
 def composed(brain: np.ndarray, around: np.ndarray) -> np.ndarray:
@@ -71,26 +119,10 @@ def _brain(voxel_size: float, sharpness: float) -> np.ndarray:
     return np.stack([grid.resample(share, affine, *grid.grid(voxel_size)) for share in shares], axis=-1)
 
 
-def _places(folder: Path, brain: np.ndarray, own: np.ndarray, own_affine: np.ndarray) -> np.ndarray:
-    """Where the points of the grid lie in the space of SPM's maps, (n, 3) mm, by an affine between the two brains.
-
-    A warp that the brain alone determines goes astray around it, where it would be needed: in a test it missed by 2.6 mm
-    what the affine missed by 0.6 mm.
-    """
-    fine = grid.grid(_REGISTRATION_VOXEL)[1]
-    for name, maps, affine in (("priors_fixed.nii", brain, fine), ("priors_moving.nii", own, own_affine)):
-        nib.Nifti1Image(maps @ np.array(_CONTRAST, np.float32), affine).to_filename(folder / name)
-    greedy.LinearRegistration(
-        fixed="priors_fixed.nii",
-        moving="priors_moving.nii",
-        out_file="priors.mat",
-        degrees_of_freedom=12,
-        metric="NCC 4x4x4",
-        iterations="100x50x20",
-    ).run(cwd=str(folder))
-    shape, affine = grid.grid(VOXEL_SIZE)
-    points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
-    return warps.world_of(points, np.loadtxt(folder / "priors.mat"))
+def _classes(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Tissue maps (n_x, n_y, n_z, n_maps), float32, in RAS order, and their affine."""
+    image = nib.as_closest_canonical(nib.load(path))
+    return np.asarray(image.dataobj, np.float32), image.affine
 
 
 def _sampled(maps: np.ndarray, affine: np.ndarray, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
