@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from engine_watch import as_interface
 
 from restresponse.engines import fsl_interfaces as programs
 from restresponse.engines import motion
@@ -56,6 +57,7 @@ class Recorded(Fsl):
         self.commands: list[str] = []
         self.answers = answers or {}
 
+    @as_interface
     def _run(self, program: type, target: str, **inputs) -> Path:
         interface = programs.built(program, self.folder, **inputs)
         with programs.indirectory(self.folder):

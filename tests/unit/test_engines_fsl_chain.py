@@ -8,11 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from engine_watch import voxels_in_interfaces_alone
 from preprocessed_phantom import ANATOMICAL, FUNCTIONAL, PARTICIPANT, anatomical_outputs, functional_outputs
 
 from restresponse import grid
 from restresponse.anatomical import normalise_anatomical
 from restresponse.engines import TISSUES, fsl_installation, masks, motion, warps
+from restresponse.engines.fsl import Fsl
 from restresponse.errors import InputError
 from restresponse.files import read_json, read_table
 from restresponse.functional.confounds import MOTION
@@ -38,17 +40,19 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bids, results = folder / "bids" / PARTICIPANT, folder / "results"
     sidecar = json.loads((bids / "func" / f"{PARTICIPANT}_task-rest_bold.json").read_text())
     settings = {"engine": "fsl", "engine_settings": {"nonlinear": True}}
-    normalise_anatomical(
-        bids / "anat" / f"{PARTICIPANT}_T1w.nii.gz", anatomical_outputs(results), **ANATOMICAL | settings
-    )
-    preprocess_scan(
-        bids / "func" / f"{PARTICIPANT}_task-rest_bold.nii.gz",
-        anatomical_outputs(results),
-        functional_outputs(results),
-        repetition_time=sidecar["RepetitionTime"],
-        slice_times=sidecar["SliceTiming"],
-        **FUNCTIONAL | settings,
-    )
+    with voxels_in_interfaces_alone(Fsl) as seen:
+        normalise_anatomical(
+            bids / "anat" / f"{PARTICIPANT}_T1w.nii.gz", anatomical_outputs(results), **ANATOMICAL | settings
+        )
+        preprocess_scan(
+            bids / "func" / f"{PARTICIPANT}_task-rest_bold.nii.gz",
+            anatomical_outputs(results),
+            functional_outputs(results),
+            repetition_time=sidecar["RepetitionTime"],
+            slice_times=sidecar["SliceTiming"],
+            **FUNCTIONAL | settings,
+        )
+    assert {"brain_extract", "normalise", "segment", "realign", "unwarp_by_registration", "resample", "smooth"} <= seen
     return folder
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from engine_watch import voxels_in_interfaces_alone
 from fsl_conventions import (  # noqa: F401
     KINDS,
     SHAPE,
@@ -24,6 +25,12 @@ from restresponse import grid
 from restresponse.engines import Distortion, EngineFailure, Normalisation, PhaseEncoding, Realignment, motion, warps
 from restresponse.engines import fsl_transforms as transforms
 from restresponse.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _watched():
+    with voxels_in_interfaces_alone(Recorded):
+        yield
 
 
 def _anatomical(folder: Path) -> tuple[Path, Path]:

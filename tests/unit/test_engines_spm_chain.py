@@ -13,12 +13,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from engine_watch import voxels_in_interfaces_alone
 from preprocessed_phantom import ANATOMICAL, FUNCTIONAL, PARTICIPANT, anatomical_outputs, functional_outputs
 from preprocessed_phantom import noise_image as _image
 
 from restresponse import grid
 from restresponse.anatomical import normalise_anatomical
 from restresponse.engines import EngineFailure, PhaseEncoding, engine, masks, motion, warps
+from restresponse.engines.spm import Spm
 from restresponse.files import read_json
 from restresponse.functional.preprocess import preprocess_scan
 from restresponse.phantom.cohort import make_cohort
@@ -37,6 +39,12 @@ pytestmark = [
         not COMMAND, reason="SPM itself was not run: RESTRESPONSE_SPM_COMMAND does not name its command"
     ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _watched():
+    with voxels_in_interfaces_alone(Spm):
+        yield
 
 
 @pytest.mark.parametrize(("priors", "worst"), [("template", 3.0), ("spm", 5.0)])

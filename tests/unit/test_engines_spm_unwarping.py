@@ -9,11 +9,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from distorted_head import distorted, field, head, turned
+from engine_watch import voxels_in_interfaces_alone
 from scipy.io import loadmat
 
 from restresponse.engines import PhaseEncoding, Realignment, engine
 from restresponse.engines import distortion as distorting
 from restresponse.engines.array_interfaces import write
+from restresponse.engines.spm import Spm
 from restresponse.functional.unwarping import unwarped
 
 # It keeps what it is given. Realign & Unwarp gives the series back with the mean that lies ready; Coregister moves the
@@ -52,6 +54,12 @@ def _second(image: np.ndarray, axis: int) -> np.ndarray:
     order = [0, 1, 2, *range(3, image.ndim)]
     order[1], order[axis] = order[axis], order[1]
     return image.transpose(order)
+
+
+@pytest.fixture(autouse=True)
+def _watched():
+    with voxels_in_interfaces_alone(Spm):
+        yield
 
 
 class Scan:

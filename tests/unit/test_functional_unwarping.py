@@ -328,7 +328,9 @@ def test_a_field_of_several_turns_comes_back_in_hertz(tmp_path, kind):
     images = {"magnitude1": magnitude, "magnitude": magnitude, "fieldmap": 2 * np.pi * hertz}
     images |= {"phase1": np.angle(np.exp(1j * echoes[0])), "phase2": np.angle(np.exp(1j * echoes[1]))}
     images["phasediff"] = np.rint(4096 / np.pi * np.angle(np.exp(1j * (echoes[1] - echoes[0]))))
-    files = {name: str(write(works.folder / f"{name}.nii", data.astype(np.float32), affine)) for name, data in images.items()}
+    files = {
+        name: str(write(works.folder / f"{name}.nii", data.astype(np.float32), affine)) for name, data in images.items()
+    }
     wanted = {
         "phasediff": ("phasediff", "magnitude1"),
         "phases": ("phase1", "phase2", "magnitude1"),

@@ -24,6 +24,8 @@ from restresponse.engines.warp_interfaces import (
     write_warp,
 )
 
+_FROM_ONE = np.array([[1.0, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])  # SPM's first voxel is 1 1 1
+
 
 def from_spm(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A deformation of SPM's as an affine and displacements on the 2 mm grid.
@@ -144,4 +146,21 @@ class AxesExchanged(ArrayInterface):
         affine = nib.load(inputs.like).affine if isdefined(inputs.like) else image.affine[:, order]
         data = read(inputs.in_file) if inputs.filled else np.asarray(image.dataobj, np.float32)
         write(inputs.out_file, np.swapaxes(data, 1, inputs.axis), affine)
+        return {}
+
+
+class _PositionsInput(BaseInterfaceInputSpec):
+    affines = traits.Array(shape=(None, 4, 4), mandatory=True, desc="of each volume, voxel from 0 to mm")
+    out_file = File(mandatory=True, desc="beside the image, of its name, .mat")
+
+
+class Positions(ArrayInterface):
+    """SPM's file of where each volume of a series lies."""
+
+    input_spec = _PositionsInput
+
+    def compute(self) -> dict[str, Any]:
+        from scipy.io import savemat
+
+        savemat(self.inputs.out_file, {"mat": np.moveaxis(self.inputs.affines @ _FROM_ONE, 0, -1)})
         return {}

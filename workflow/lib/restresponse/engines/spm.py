@@ -47,7 +47,6 @@ from restresponse.engines.warp_interfaces import inputs_of
 from restresponse.errors import InputError
 
 _FAR = 25.0  # mm between the centres of two brains, above which the headers are not believed first
-_FROM_ONE = np.array([[1.0, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])  # SPM's first voxel is 1 1 1
 
 
 class Spm(Unwarping, Segmentation):
@@ -363,9 +362,7 @@ class Spm(Unwarping, Segmentation):
 
     def _place(self, image: Path, affines: np.ndarray) -> None:
         """Say in SPM's file beside an image where each of its volumes lies: (n, 4, 4), voxel from 0 to mm."""
-        from scipy.io import savemat
-
-        savemat(image.with_suffix(".mat"), {"mat": np.moveaxis(affines @ _FROM_ONE, 0, -1)})
+        self._made(deformations.Positions, image.with_suffix(".mat").name, affines=affines)
 
     def _run(self, batch: Any) -> None:
         """Run a batch in the working folder; SPM's words are in the error, and a machine's failure is not the data's."""
