@@ -192,8 +192,8 @@ def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
     affine[0, 3] = 19 * 8
     # the same scaled voxels at the same place: from the EPI's world, left to right, to that of the T1w, right to left
     frames = transforms.frame_of(SHAPE, (8, 8, 8), affine), transforms.frame_of(SHAPE, (8, 8, 8), straight)
-    good, bad = np.eye(4), np.eye(4)
-    good[:3, 3], bad[:3, 3] = [8, 4, -4], [48, 0, 0]
+    good, bad, lost = np.eye(4), np.eye(4), np.eye(4)
+    good[:3, 3], bad[:3, 3], lost[:3, 3] = [8, 4, -4], [48, 0, 0], [0, 40, 0]
     ball = np.linalg.norm(np.indices(SHAPE).T - np.array([9, 12, 9]), axis=-1).T < 6
     head = ball * (100 + 20 * ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(SHAPE), 1) / 0.2)
     through = np.linalg.inv(straight) @ transforms.world_matrix(good, *frames) @ affine
@@ -229,6 +229,13 @@ def test_coregistration_is_boundary_based_after_a_rigid_start(tmp_path, home):
         (good, np.eye(4), True, "bbr", "FAST's white matter"),  # distortion moves intensities more than the boundary
         (good, bad, True, "start", "led off the brain and was not used"),
         (np.eye(4), bad, False, "start", "led off the brain and was not used"),
+        (
+            lost,
+            np.eye(4),
+            False,
+            "bbr",
+            "FAST's white matter",
+        ),  # hardly a brain is compared, so that little is unexplained
     ):
         works, found = coregister(start, bound, distorted)
         assert works.steps[0]["parameters"]["taken"] == taken

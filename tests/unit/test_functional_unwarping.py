@@ -236,6 +236,26 @@ def test_a_field_map_that_cannot_be_used_is_passed_over_or_fails_the_scan(with_e
         scan.unwarped("fieldmap", None)
 
 
+@pytest.mark.parametrize("instead", ["registration", "nothing found", "nothing"])
+def test_time_spent_on_a_field_map_that_came_to_nothing_is_the_unwarpings(with_phases, monkeypatch, instead):
+    scan, field_map = with_phases, with_phases.phase_difference()
+
+    def lose(*images: object) -> None:
+        time.sleep(0.5)
+        raise EngineFailure("the field folds everywhere")
+
+    monkeypatch.setattr(scan.works, "unwarp_by_field", lose)
+    monkeypatch.setattr(distorting, "beyond_chance", lambda gain, chance: instead == "registration")
+    if instead == "nothing":
+        monkeypatch.setattr(scan.works, "unwarp_by_registration", lambda *images: None)
+    distortion = scan.unwarped("auto", field_map)[0]
+    assert (distortion is not None) == (instead == "registration")
+    steps = scan.works.steps
+    assert [step["step"] for step in steps] == ["unwarping", "functional mask", "coregistration"]
+    assert steps[0]["seconds"] > 0.5 and steps[0]["cpu_seconds"] > 0.01
+    assert "the field map could not be used (the field folds everywhere)" in json.dumps(steps[0]["parameters"])
+
+
 def test_without_the_scale_of_its_phases_a_field_map_is_passed_over(with_phases, tmp_path):
     scan, field_map = with_phases, with_phases.phase_difference()
     image = nib.load(field_map["files"]["phasediff"])

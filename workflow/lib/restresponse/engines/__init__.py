@@ -226,9 +226,10 @@ class Engine(ABC):
         )
 
     def charge(self, index: int, superseded: list[dict[str, Any]]) -> None:
-        """Add what steps took, whose results did not stay, to the time of the step that needed them."""
-        for measure in ("seconds", "cpu_seconds"):
-            self.steps[index][measure] = round(sum(step[measure] for step in (self.steps[index], *superseded)), 2)
+        """Add what steps took, whose results did not stay, to the time of the step that needed them, or that is in their place."""
+        for measure in ("seconds", "cpu_seconds") if superseded else ():
+            parts = [step.get(measure) or 0 for step in (self.steps[index], *superseded)]
+            self.steps[index][measure] = round(sum(parts), 2)
 
     @contextmanager
     def step(

@@ -73,8 +73,9 @@ def unwarped(
     why = ["switched off"] if wish == "none" else []
     if wish != "none" and phase is None:
         why.append("the phase-encoding direction is not known")
+    spent: list[dict[str, Any]] = []  # on what came to nothing
     if wish in ("auto", "fieldmap") and phase is not None:
-        distortion, reason = _by_field(works, bold, realignment, phase, field_map)
+        distortion, reason, spent = _by_field(works, bold, realignment, phase, field_map)
         if distortion is not None:
             return _undistorted(works, distortion, t1w, brain_mask)
         why.append(reason)
@@ -90,7 +91,7 @@ def unwarped(
     if wish in ("auto", "registration") and phase is not None:
         distortion = works.unwarp_by_registration(bold, realignment, mask, phase.axis, t1w, brain_mask, coregistration)
         if distortion is not None:
-            works.charge(start, first)
+            works.charge(start, [*first, *spent])
             _say(works, start, why)
             return _undistorted(works, distortion, t1w, brain_mask)
         looked = works.steps[start:]  # the engine said why
@@ -100,7 +101,7 @@ def unwarped(
     if wish in ("auto", "motion") and phase is not None:
         distortion = works.unwarp_with_motion(bold, realignment, phase.axis)
         if distortion is not None:
-            works.charge(start, [*first, *looked])
+            works.charge(start, [*first, *looked, *spent])
             if looked:
                 works.steps[start]["parameters"]["registration"] = looked[0]["parameters"]
             _say(works, start, why)
@@ -115,6 +116,7 @@ def unwarped(
         works.add(
             "unwarping", "none", None, {"why": reason}, f"Susceptibility distortion was not corrected ({reason})."
         )
+    works.charge(start, spent)
     works.steps += first
     return None, mask, coregistration
 
@@ -125,23 +127,25 @@ def _by_field(
     realignment: Realignment,
     phase: PhaseEncoding,
     field_map: Mapping[str, Any] | None,
-) -> tuple[Distortion | None, str]:
-    """The distortion by the field map, or the reason why there is none."""
+) -> tuple[Distortion | None, str, list[dict[str, Any]]]:
+    """The distortion by the field map, or the reason why there is none and the step that came to nothing."""
     if field_map is None:
-        return None, "there is no field map for the scan"
+        return None, "there is no field map for the scan", []
     if phase.readout is None:
-        return None, "the total readout time is not known"
-    start = len(works.steps)
-    try:
-        hertz = prepare_field(works, realignment.reference, phase, field_map)
-        distortion = works.unwarp_by_field(bold, realignment, hertz, phase)
-    except (EngineFailure, InputError) as error:
-        del works.steps[start:]
-        return None, f"the field map could not be used ({error})"
+        return None, "the total readout time is not known", []
+    start, distortion = len(works.steps), None
+    reason = f"the engine {works.name} does not correct by field maps"
+    with works.step("field map", "none", None, {}, reason):  # for its time, which a failed step inside does not tell
+        try:
+            hertz = prepare_field(works, realignment.reference, phase, field_map)
+            distortion = works.unwarp_by_field(bold, realignment, hertz, phase)
+        except (EngineFailure, InputError) as error:
+            reason = f"the field map could not be used ({error})"
+    attempt = works.steps.pop()
     if distortion is None:
         del works.steps[start:]
-        return None, f"the engine {works.name} does not correct by field maps"
-    return distortion, ""
+        return None, reason, [attempt]
+    return distortion, "", []
 
 
 def _registered(works: Engine, reference: Path, t1w: Path, brain_mask: Path) -> tuple[Path, Path]:
