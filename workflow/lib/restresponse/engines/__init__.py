@@ -1,7 +1,8 @@
 """The one interface through which `anatomical` and `functional` reach preprocessing software, and the engines by name.
 
-Every step takes and gives paths of images, so that an engine may be any set of nipype interfaces. Transforms are handed
-from one step to the next as files in the engine's own format; what other stages read of them is stated per class.
+Every step takes and gives paths of images, for an engine is a set of nipype interfaces and nothing more: of the programs that
+it calls, and of the house's own arrays (`array_interfaces` and others). Transforms are handed from one step to the next as
+files in the engine's own format; what other stages read of them is stated per class.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 One series is interpolated once: applywarp takes one of MCFLIRT's matrices for each volume and one field that holds
 distortion, coregistration, affine and warp. Everything that leaves the engine is in the house's format, so that the other
-engines can go on from it. FAST corrects the bias field and gives the boundary of white matter; the tissue maps are the
-house's (`Segmentation`), for FAST's fluid is twice too much where hardly a voxel holds fluid alone. So is distortion without a
-field map (`Unwarping`), for which FSL has nothing.
+engines can go on from it. FAST corrects the bias field and gives the boundary of white matter; the tissue maps are made by the
+house's own interface (`Segmentation`), for FAST's fluid is twice too much where hardly a voxel holds fluid alone. So is
+distortion without a field map (`Unwarping`), for which FSL has nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The engine SPM: its batches through nipype interfaces, in one folder of uncompressed copies.
+"""The engine SPM: its batches and the house's own arrays through nipype interfaces, in one folder of uncompressed copies.
 
 Any command that runs SPM's scripts will do: the standalone program, MATLAB, or one's own. Segment does bias field,
 tissues and the deformation to MNI at once; the first anatomical step runs it and the later ones hand out the rest.
