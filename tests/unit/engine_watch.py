@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
+import numpy as np
 import pytest
+from nibabel.analyze import AnalyzeImage
 from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import FileBasedImage
+from nibabel.nifti1 import Nifti1Pair
 from nipype.interfaces.base import BaseInterface
 
+from restresponse import grid
 from restresponse.engines import Engine
 
 OPTIONAL = {"coregister_undistorted", "align", "unwarp_by_field", "unwarp_with_motion", "unwarp_by_registration"}
 STEPS = Engine.__abstractmethods__ | OPTIONAL
+# under everything that gets voxels out of a file or into one, and what has the template's ready in memory
+VOXELS: dict[Any, tuple[str, ...]] = {
+    ArrayProxy: ("_get_scaled", "_get_unscaled"),
+    AnalyzeImage: ("to_file_map",),
+    Nifti1Pair: ("to_file_map",),
+    shutil: ("copyfile",),
+    np: ("fromfile",),
+    grid: ("template_image", "template_maps", "brain_mask", "resample"),
+}
 _depth = {"step": 0, "interface": 0}
 
 
@@ -67,7 +80,7 @@ def voxels_in_interfaces_alone(works: type[Engine]) -> Iterator[set[str]]:
         for name in STEPS:
             patch.setattr(works, name, watched(name, getattr(works, name)))
         patch.setattr(BaseInterface, "run", as_interface(BaseInterface.run))
-        for name in ("__array__", "__getitem__", "get_unscaled"):
-            patch.setattr(ArrayProxy, name, refused(getattr(ArrayProxy, name)))
-        patch.setattr(FileBasedImage, "to_filename", refused(FileBasedImage.to_filename))
+        for place, names in VOXELS.items():
+            for name in names:
+                patch.setattr(place, name, refused(getattr(place, name)))
         yield seen

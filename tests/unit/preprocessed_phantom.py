@@ -10,9 +10,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from engine_watch import voxels_in_interfaces_alone
 
 from restresponse.anatomical import normalise_anatomical
 from restresponse.engines import TISSUES
+from restresponse.engines.embedded import Embedded
+from restresponse.files import write_json
 from restresponse.functional.preprocess import preprocess_scan
 from restresponse.phantom.cohort import make_cohort
 from restresponse.phantom.settings import CohortSettings
@@ -40,19 +43,24 @@ def functional_outputs(folder: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `bids`, `bids_truth` and, in `results`, what preprocessing made of them; made once in a session."""
+    """A folder with `bids`, `bids_truth` and, in `results`, what preprocessing made of them; made once in a session.
+
+    While it is made, the engine is watched; `steps.json` has the names of its steps that were run.
+    """
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "preprocessed_phantom"
     with (folder.parent / "preprocessed_phantom.lock").open("w") as lock:  # held by the worker that makes it
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "results" / "functional.json").exists():
+        if not (folder / "steps.json").exists():
             _preprocess(folder)
     return folder
 
 
 def _preprocess(folder: Path) -> None:
     make_cohort(folder / "bids", CohortSettings(participants=1, responders=1, volumes=60, seed=11))
-    preprocess_again(folder, folder / "results")
+    with voxels_in_interfaces_alone(Embedded) as seen:
+        preprocess_again(folder, folder / "results")
+    write_json(folder / "steps.json", sorted(seen))
 
 
 def preprocess_again(folder: Path, results: Path) -> None:

@@ -102,7 +102,7 @@ class Engine(ABC):
 
     Parameters
     ----------
-    folder : working folder of this job; everything the engine writes is in it.
+    folder : working folder of this job, a whole path; everything the engine writes is in it.
     settings : the engine's own part of the config's section `engines`.
     """
 

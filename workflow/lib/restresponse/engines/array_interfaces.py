@@ -21,16 +21,21 @@ VERSION = __version__
 
 
 def read(path: Path | str) -> np.ndarray:
-    """Voxels of an image, float32; what is not a number is 0, as where a program has no value."""
-    return np.nan_to_num(np.asarray(nib.load(path).dataobj, np.float32))
+    """Voxels (n_x, n_y, n_z) or (n_x, n_y, n_z, n_scans) of an image, float32; what is no finite number is 0."""
+    return np.nan_to_num(np.asarray(nib.load(path).dataobj, np.float32), posinf=0, neginf=0)
 
 
 def write(path: Path | str, data: np.ndarray, affine: np.ndarray) -> Path:
-    """Write an image in mm and s, of the array's own type."""
+    """Write voxels (n_x, n_y, n_z) or (n_x, n_y, n_z, n_scans) in the array's own type; `affine`: (4, 4), voxel index to mm."""
     image = nib.Nifti1Image(data, affine)
     image.header.set_xyzt_units("mm", "sec")
     image.to_filename(path)
     return Path(path)
+
+
+def volume_ml(shares: np.ndarray, affine: np.ndarray) -> float:
+    """Volume in ml that a mask, or shares of 0 to 1, (n_x, n_y, n_z) make together."""
+    return round(float(shares.sum() * abs(np.linalg.det(affine)) / 1e3), 1)
 
 
 class FileOutput(TraitedSpec):
@@ -40,20 +45,27 @@ class FileOutput(TraitedSpec):
 
 
 class ArrayInterface(SimpleInterface):
-    """An interface whose work is the method `compute`."""
+    """An interface whose work is the method `compute`.
+
+    Attributes
+    ----------
+    folder : in which it runs, as the engine names it
+    """
 
     input_spec = BaseInterfaceInputSpec
     output_spec = FileOutput
     version = VERSION
+    folder: Path
 
     def compute(self) -> dict[str, Any]:
-        """The outputs by name, but for `out_file`; runs in the folder of the files."""
+        """The outputs by name, but for `out_file`."""
         raise NotImplementedError
 
     def _run_interface(self, runtime: Any) -> Any:
+        self.folder = Path(runtime.cwd)
         found = self.compute()
         if hasattr(self.inputs, "out_file"):
-            found["out_file"] = str(Path(runtime.cwd) / self.inputs.out_file)
+            found["out_file"] = str(self.folder / self.inputs.out_file)
         self._results |= found
         return runtime
 
@@ -144,6 +156,7 @@ class AxisParallel(ArrayInterface):
 
 class _ScaledInput(_TwoFiles):
     factor = traits.Float(mandatory=True)
+    like = File(desc="image whose place in the world the result takes; its own where it is not given")
 
 
 class Scaled(ArrayInterface):
@@ -152,8 +165,9 @@ class Scaled(ArrayInterface):
     input_spec = _ScaledInput
 
     def compute(self) -> dict[str, Any]:
-        image = nib.load(self.inputs.in_file)
-        write(self.inputs.out_file, read(self.inputs.in_file) * np.float32(self.inputs.factor), image.affine)
+        inputs = self.inputs
+        affine = nib.load(inputs.like if isdefined(inputs.like) else inputs.in_file).affine
+        write(inputs.out_file, read(inputs.in_file) * np.float32(inputs.factor), affine)
         return {}
 
 
@@ -194,13 +208,16 @@ class _CoarseInput(_MaskedInput):
 
 
 class CoarseMasked(ArrayInterface):
-    """The part of an image that a mask fills, 0 outside it, of larger voxels: means over whole blocks of voxels."""
+    """The part of an image that a mask fills, 0 outside it, of larger voxels: means over whole blocks of voxels.
+
+    Raises `EngineFailure` where the mask is empty.
+    """
 
     input_spec = _CoarseInput
 
     def compute(self) -> dict[str, Any]:
         inputs = self.inputs
-        inside = read(inputs.mask) > 0
+        inside = _filled(inputs.mask)
         window = masks.window(inside, inputs.margin)
         part = (read(inputs.in_file) * inside)[window]
         corner = masks.cornered(nib.load(inputs.in_file).affine, window)
@@ -218,13 +235,13 @@ class _CentresOutput(TraitedSpec):
 
 
 class Centres(ArrayInterface):
-    """How far apart two masks lie."""
+    """How far apart two masks lie; `EngineFailure` where one is empty."""
 
     input_spec, output_spec = _PairInput, _CentresOutput
 
     def compute(self) -> dict[str, Any]:
         centres = [
-            warps.world_of(np.argwhere(read(path) > 0).mean(axis=0)[None], nib.load(path).affine)[0]
+            warps.world_of(np.argwhere(_filled(path)).mean(axis=0)[None], nib.load(path).affine)[0]
             for path in (self.inputs.fixed, self.inputs.moving)
         ]
         return {"shift": centres[1] - centres[0]}
@@ -257,7 +274,15 @@ class _MaskOutput(FileOutput):
 def _keep(mask: np.ndarray, affine: np.ndarray, path: str) -> dict[str, Any]:
     """Write a mask, uint8, and give its volume."""
     write(path, mask.astype(np.uint8), affine)
-    return {"volume_ml": round(float(mask.sum() * abs(np.linalg.det(affine)) / 1e3), 1)}
+    return {"volume_ml": volume_ml(mask, affine)}
+
+
+def _filled(path: str) -> np.ndarray:
+    """A mask, bool, that is not empty."""
+    mask = read(path) > 0
+    if not mask.any():
+        raise EngineFailure(f"the brain mask {Path(path).name} is empty: look at the image that it was made from")
+    return mask
 
 
 class _VolumeInput(BaseInterfaceInputSpec):
@@ -274,8 +299,7 @@ class Volume(ArrayInterface):
     input_spec, output_spec = _VolumeInput, _VolumeOutput
 
     def compute(self) -> dict[str, Any]:
-        size = abs(np.linalg.det(nib.load(self.inputs.in_file).affine)) / 1e3
-        return {"volume_ml": round(float(read(self.inputs.in_file).sum() * size), 1)}
+        return {"volume_ml": volume_ml(read(self.inputs.in_file), nib.load(self.inputs.in_file).affine)}
 
 
 class _HeadBrainInput(_TwoFiles):
@@ -330,6 +354,7 @@ class EpiBrain(ArrayInterface):
 
 class _TissueBrainInput(BaseInterfaceInputSpec):
     in_files = traits.List(File(), mandatory=True, desc="probabilities of grey matter, white matter and fluid")
+    like = File(mandatory=True, desc="image that was segmented, whose place in the world the mask takes")
     out_file = File(mandatory=True)
 
 
@@ -339,9 +364,8 @@ class TissueBrain(ArrayInterface):
     input_spec, output_spec = _TissueBrainInput, _MaskOutput
 
     def compute(self) -> dict[str, Any]:
-        paths = self.inputs.in_files
-        mask = masks.one_piece(sum(read(path) for path in paths) > 0.5)
-        return _keep(mask, nib.load(paths[0]).affine, self.inputs.out_file)
+        mask = masks.one_piece(sum(read(path) for path in self.inputs.in_files) > 0.5)
+        return _keep(mask, nib.load(self.inputs.like).affine, self.inputs.out_file)
 
 
 class _ProgramMaskInput(_TwoFiles):
@@ -362,9 +386,7 @@ class ProgramMask(ArrayInterface):
         mask, affine = read(self.inputs.in_file) > 0.5, part.affine
         if isdefined(self.inputs.whole):
             whole = nib.load(self.inputs.whole)
-            start = np.rint(np.linalg.solve(whole.affine, part.affine)[:3, 3]).astype(int)
-            window = tuple(slice(begin, begin + size) for begin, size in zip(start, part.shape[:3], strict=True))
             uncut = np.zeros(whole.shape[:3], bool)
-            uncut[window] = mask
+            uncut[masks.window_of(part.shape[:3], part.affine, whole.affine)] = mask
             mask, affine = uncut, whole.affine
         return {"empty": not mask.any(), **_keep(mask, affine, self.inputs.out_file)}

@@ -1,7 +1,8 @@
 """SPM's deformations and grids, and the house's: the same transform written in two ways, and interfaces from one to the other.
 
 SPM's y_*.nii holds for each voxel of a grid in MNI space the position in mm in the T1w's world; a `Normalisation` has an
-affine and the displacements before it. SPM writes grids whose first axis runs from right to left.
+affine and the displacements before it. SPM writes grids whose first axis runs from right to left, takes phase encoding to
+be along the second, and reads where the volumes of a series lie from a file beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def from_spm(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     image = nib.load(path)
     shape, fine = grid.grid(VOXEL_SIZE)
-    points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), fine)
+    points = warps.points_of(shape, fine)
     positions = np.asarray(image.dataobj, np.float32)[..., 0, :]
     known = np.isfinite(positions).all(axis=-1)
     found = warps.sample(np.where(known[..., None], positions, 0), image.affine, points)
@@ -86,9 +87,7 @@ class Deformation(ArrayInterface):
 
     def compute(self) -> dict[str, Any]:
         shape, fine = grid.grid(VOXEL_SIZE)
-        points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), fine)
-        if isdefined(self.inputs.warp):
-            points += displacements_of(self.inputs)[0].reshape(-1, 3)
+        points = warps.points_of(shape, fine) + displacements_of(self.inputs)[0].reshape(-1, 3)
         positions = warps.world_of(points, np.loadtxt(self.inputs.affine))
         write_vectors(self.inputs.out_file, positions.reshape(*shape, 1, 3).astype(np.float32), fine)
         return {}

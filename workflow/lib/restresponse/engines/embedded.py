@@ -36,10 +36,9 @@ from restresponse.engines.array_interfaces import (
 from restresponse.engines.distortion import Unwarping
 from restresponse.engines.folder import failure_of
 from restresponse.engines.segmentation import Segmentation
-from restresponse.engines.warp_interfaces import GridWarp, WholeWarp, inputs_of
+from restresponse.engines.warp_interfaces import VOXEL_SIZE, GridWarp, WholeWarp, inputs_of
 from restresponse.files import read_json, write_json
 
-REGISTRATION_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found
 _COARSE = 3.0  # mm; a T1w image of such voxels is registered at 4 mm, for the last level would follow its noise
 _MARGIN = 5  # voxels kept around the template's brain in registration
 _LEAST_LIKENESS = 0.4  # correlation inside the brain after the affine: heads had 0.63 to 0.73, an EPI 0.28, noise 0.17
@@ -58,7 +57,7 @@ class Embedded(Unwarping, Segmentation):
         with self.step(
             "brain extraction", "niimath", niimath.VERSION, {"registration": "affine, fast cost"}, method
         ) as facts:
-            self._made(TemplateImage, "template.nii", content="T1w", voxel_size=REGISTRATION_VOXEL)
+            self._made(TemplateImage, "template.nii", content="T1w", voxel_size=VOXEL_SIZE)
             self._run(
                 niimath.Affine(in_file=self._name(t1w), base="template.nii", matrix="head.json", out_file="head.nii")
             )
@@ -70,10 +69,10 @@ class Embedded(Unwarping, Segmentation):
                     "to 3: the image is not a head, or its voxel size in the header is wrong"
                 )
             np.savetxt(self.folder / "head.mat", head, fmt="%.10f")
-            self._made(TemplateImage, "near.nii", content="brain", voxel_size=REGISTRATION_VOXEL)
+            self._made(TemplateImage, "near.nii", content="brain", voxel_size=VOXEL_SIZE)
             self._run(niimath.BiasCorrection(in_file="head.nii", mask="near.nii", out_file="head_flat.nii"))
             found = self._found(
-                HeadBrain, "brain_mask.nii", in_file="head_flat.nii", t1w=t1w, matrix=head, voxel_size=REGISTRATION_VOXEL,
+                HeadBrain, "brain_mask.nii", in_file="head_flat.nii", t1w=t1w, matrix=head, voxel_size=VOXEL_SIZE,
                 least_likeness=_LEAST_LIKENESS,
             )  # fmt: skip
             facts |= {"likeness": found.likeness, "volume_ml": found.volume_ml}
@@ -98,7 +97,7 @@ class Embedded(Unwarping, Segmentation):
         )
         with self.step("normalisation", "greedy", greedy.VERSION, inputs, method):
             self._made(Masked, "T1w_brain.nii", in_file=t1w, mask=brain_mask)
-            part = {"content": "T1w", "voxel_size": REGISTRATION_VOXEL, "margin": _MARGIN}
+            part = {"content": "T1w", "voxel_size": VOXEL_SIZE, "margin": _MARGIN}
             self._made(TemplateImage, "template_brain.nii", **part)
             self._run(
                 greedy.DeformableRegistration(
@@ -110,7 +109,7 @@ class Embedded(Unwarping, Segmentation):
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
         name = f"template_{self._name(image)}"
-        self._made(TemplateImage, "grid2.nii", content="grid", voxel_size=REGISTRATION_VOXEL)
+        self._made(TemplateImage, "grid2.nii", content="grid", voxel_size=VOXEL_SIZE)
         transforms = [self._name(normalisation.warp)] if normalisation.warp else []
         interface = greedy.Reslice(
             grid="grid2.nii",
@@ -166,7 +165,7 @@ class Embedded(Unwarping, Segmentation):
         with self.step("coregistration", "greedy", greedy.VERSION, dict(inputs), method) as facts:
             # the air around the brain costs time and blunts the measure; an EPI shows nothing finer than 2 mm, and the last
             # level takes as long as the fixed image has voxels
-            part = {"margin": _MARGIN, "voxel_size": REGISTRATION_VOXEL}
+            part = {"margin": _MARGIN, "voxel_size": VOXEL_SIZE}
             self._made(CoarseMasked, "fixed.nii", in_file=t1w, mask=brain_mask, **part)
             self._made(Masked, "moving.nii", in_file=reference, mask=reference_mask)
             brains = {"fixed": brain_mask, "moving": reference_mask}

@@ -39,10 +39,9 @@ from restresponse.engines.array_interfaces import (
 )
 from restresponse.engines.distortion import Undistorted, Unexplained, Unwarping
 from restresponse.engines.segmentation import Segmentation
-from restresponse.engines.warp_interfaces import inputs_of
+from restresponse.engines.warp_interfaces import VOXEL_SIZE, inputs_of
 from restresponse.errors import InputError
 
-_TEMPLATE_VOXEL = 2.0  # mm, of the grid on which the warp to MNI is found and kept
 _TEMPLATE_SCALE = 10_000  # of the template's intensities, 0 to 1: FSL's programs expect the range of a scan
 _LAST_SEARCH = 4  # stages of MCFLIRT
 _MOTION_WIDTH = 5.0  # mm, full width at half maximum of the kernel under which motion is looked for
@@ -82,7 +81,7 @@ class Fsl(Unwarping, Segmentation):
         method += " and FNIRT's non-linear registration (FSL)." if nonlinear else " (FSL)."
         with self._step("normalisation", "FLIRT, FNIRT" if nonlinear else "FLIRT", {"nonlinear": nonlinear}, method):
             brain = self._made(Masked, "T1w_brain.nii", in_file=t1w, mask=brain_mask)
-            template = {"voxel_size": _TEMPLATE_VOXEL, "brain": "at least half"}
+            template = {"voxel_size": VOXEL_SIZE, "brain": "at least half"}
             cut = {"content": "T1w", "cut": True, "scale": _TEMPLATE_SCALE}
             reference = self._made(TemplateImage, "template_brain.nii", **template, **cut)
             linear = self._run(
@@ -107,8 +106,8 @@ class Fsl(Unwarping, Segmentation):
 
     def to_template(self, image: Path, normalisation: Normalisation) -> Path:
         name = f"template_{self._name(image)}"
-        self._made(TemplateImage, "grid2.nii", content="grid", voxel_size=_TEMPLATE_VOXEL)
-        field = self._field("field2.nii", _TEMPLATE_VOXEL, normalisation, image, np.eye(4))
+        self._made(TemplateImage, "grid2.nii", content="grid", voxel_size=VOXEL_SIZE)
+        field = self._field("field2.nii", VOXEL_SIZE, normalisation, image, np.eye(4))
         return self._run(
             programs.ApplyWarp, name, in_file=self._name(image), ref_file="grid2.nii", field_file=field.name,
             relwarp=True, interp="trilinear", datatype="float", out_file=name,
@@ -266,7 +265,7 @@ class Fsl(Unwarping, Segmentation):
                 programs.FUGUE, "fugue_shift.nii", in_file=self._name(realignment.reference), fmap_in_file="fieldmap.nii",
                 shift_out_file="fugue_shift.nii", save_unmasked_shift=True, unwarped_file="fugue_reference.nii", **inputs,
             )  # fmt: skip
-            shift = self._made(Scaled, "shift.nii", in_file=shifted, factor=phase.sign)
+            shift = self._made(Scaled, "shift.nii", in_file=shifted, factor=phase.sign, like=realignment.reference)
             # FUGUE moves the signal, but leaves it piled up where it was
             names = {"in_file": realignment.reference, "shift": shift, "axis": phase.axis}
             return Distortion(self._made(Undistorted, "reference_unwarped.nii", **names), shift, phase.axis)

@@ -83,14 +83,14 @@ def field_of_points(points: np.ndarray, affine: np.ndarray, source: np.ndarray, 
     -------
     (n_x, n_y, n_z, 3) float32 array
     """
-    here = warps.world_of(_world(points.shape[:3], affine), np.linalg.inv(reference))
+    here = warps.world_of(warps.points_of(points.shape[:3], affine), np.linalg.inv(reference))
     there = warps.world_of(points.reshape(-1, 3), np.linalg.inv(source))
     return (there - here).reshape(points.shape).astype(np.float32)
 
 
 def points_of_field(field: np.ndarray, affine: np.ndarray, source: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """The inverse of `field_of_points`, float64."""
-    here = warps.world_of(_world(field.shape[:3], affine), np.linalg.inv(reference))
+    here = warps.world_of(warps.points_of(field.shape[:3], affine), np.linalg.inv(reference))
     return warps.world_of(here + field.reshape(-1, 3), source).reshape(field.shape)
 
 
@@ -109,7 +109,7 @@ def normalised_points(
     -------
     (*shape, 3) array
     """
-    points = _world(shape, affine)
+    points = warps.points_of(shape, affine)
     same = field.shape[:3] == tuple(shape) and np.allclose(field_affine, affine)
     moved = points + (field.reshape(-1, 3) if same else warps.sample(field, field_affine, points))
     return warps.world_of(moved, matrix).reshape(*shape, 3)
@@ -118,7 +118,7 @@ def normalised_points(
 def displacements_of_points(points: np.ndarray, affine: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The field (n_x, n_y, n_z, 3) in RAS that, before the affine `matrix`, gives `points`: inverse of `normalised_points`."""
     back = warps.world_of(points.reshape(-1, 3), np.linalg.inv(matrix))
-    return (back - _world(points.shape[:3], affine)).reshape(points.shape).astype(np.float32)
+    return (back - warps.points_of(points.shape[:3], affine)).reshape(points.shape).astype(np.float32)
 
 
 def shift_sign(axis: int, affine: np.ndarray) -> int:
@@ -180,8 +180,3 @@ class WarpOfField(ArrayInterface):
             raise EngineFailure("FNIRT's field is not a number everywhere: look at the T1w and its brain mask")
         write_warp(inputs.out_file, displacements, affine)
         return {}
-
-
-def _world(shape: Sequence[int], affine: np.ndarray) -> np.ndarray:
-    """Points (n, 3) in mm of all voxels of a grid, in C order."""
-    return warps.world_of(np.indices(tuple(shape)).reshape(3, -1).T.astype(float), affine)

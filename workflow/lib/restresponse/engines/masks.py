@@ -130,6 +130,12 @@ def window(mask: np.ndarray, margin: int | np.ndarray) -> tuple[slice, ...]:
     return tuple(bounds)
 
 
+def window_of(shape: tuple[int, ...], part: np.ndarray, whole: np.ndarray) -> tuple[slice, ...]:
+    """The window of an image that a part of it, of `shape`, is; `part` and `whole` are their affines (4, 4)."""
+    start = np.rint(np.linalg.solve(whole, part)[:3, 3]).astype(int)
+    return tuple(slice(int(begin), int(begin + size)) for begin, size in zip(start, shape, strict=True))
+
+
 def cornered(affine: np.ndarray, window: tuple[slice, ...]) -> np.ndarray:
     """The affine (4, 4) of a window of an image."""
     corner = np.array(affine, float)

@@ -11,7 +11,7 @@ from nipype.interfaces.base import File, TraitedSpec, traits
 
 from restresponse import grid
 from restresponse.engines import TISSUES, Normalisation, masks, tissues, warps
-from restresponse.engines.array_interfaces import VERSION, ArrayInterface, read, write
+from restresponse.engines.array_interfaces import VERSION, ArrayInterface, read, volume_ml, write
 from restresponse.engines.folder import InFolder
 from restresponse.engines.warp_interfaces import NormalisationInput, displacements_of, inputs_of
 
@@ -31,7 +31,7 @@ class Segmentation(InFolder):
         with self.step("segmentation", "restresponse", VERSION, dict(inputs), method) as facts:
             images = {"in_file": t1w, "brain_mask": brain_mask, **inputs_of(normalisation)}
             found = self._found(TissueSegmentation, **images, **inputs)
-            facts |= {f"{name}_ml": round(volume, 1) for name, volume in zip(TISSUES, found.volumes_ml, strict=True)}
+            facts |= {f"{name}_ml": volume for name, volume in zip(TISSUES, found.volumes_ml, strict=True)}
             return {name: Path(path) for name, path in zip(TISSUES, found.out_files, strict=True)}
 
 
@@ -79,6 +79,6 @@ class TissueSegmentation(ArrayInterface):
         for name in TISSUES:
             whole = np.zeros(mask.shape, np.float32)
             whole[window][near] = shares[name]
-            paths.append(str(write(Path.cwd() / f"{name}.nii", whole, image.affine)))
-            volumes.append(float(whole.sum() * np.prod(zooms) / 1e3))
+            paths.append(str(write(self.folder / f"{name}.nii", whole, image.affine)))
+            volumes.append(volume_ml(whole, image.affine))
         return {"out_files": paths, "volumes_ml": volumes}

@@ -99,7 +99,9 @@ class Spm(Unwarping, Segmentation):
                 "deformation": self.folder / f"y_{t1w.name}",
                 **{name: self._made(Copied, f"{name}.nii", in_file=path) for name, path in parts.items()},
             }
-            mask = self._found(TissueBrain, "brain_mask.nii", in_files=[self._segmentation[name] for name in TISSUES])
+            mask = self._found(
+                TissueBrain, "brain_mask.nii", in_files=[self._segmentation[name] for name in TISSUES], like=t1w
+            )
             facts["volume_ml"] = mask.volume_ml
             return Path(mask.out_file)
 
@@ -194,7 +196,7 @@ class Spm(Unwarping, Segmentation):
             far = float(np.linalg.norm(shifted[:3, 3])) > _FAR
             best = (-1.0, "", np.eye(4))
             for start in ("centres", "headers") if far else ("headers", "centres"):
-                source = self._made(Copied, "moving.nii", in_file=reference, moved=starts[start])
+                source = self._made(Copied, "moving.nii", in_file=reference, moved=starts[start], filled=True)
                 self._run(spm_batches.coregistration(self.settings, target, source))
                 # SPM writes it into the header
                 found = self._header(source).affine @ np.linalg.inv(self._header(reference).affine)
@@ -329,10 +331,9 @@ class Spm(Unwarping, Segmentation):
         name = f"y_{normalisation.affine.stem}.nii"
         deformation = self._made(deformations.Deformation, name, **inputs_of(normalisation))
         self._run(spm_batches.normalisation(self.settings, images, deformation, voxel_size, interpolation))
-        written = []
-        for path in (image.with_name(f"w{image.name}") for image in images):
-            written.append(self._made(deformations.OntoGrid, f"grid_{path.name}", in_file=path, voxel_size=voxel_size))
-            path.unlink()  # as large as the series
+        written = [image.with_name(f"w{image.name}") for image in images]
+        for path in written:  # in its own place: a series is large
+            self._made(deformations.OntoGrid, path.name, in_file=path, voxel_size=voxel_size)
         return written
 
     def _unwarped(self, bold: Path, realignment: Realignment, axis: int, shift: Path | None) -> Distortion:
@@ -349,7 +350,7 @@ class Spm(Unwarping, Segmentation):
         unwarped, reference = (self._made(AxesExchanged, out, in_file=name, **exchanged) for out, name in made.items())
         for name in ("unwarp.nii", *made.values()):
             (self.folder / name).unlink()
-        if shift is None:
+        if shift is None:  # nowhere any, on the reference's grid
             shift = self._made(Scaled, "shift.nii", in_file=reference, factor=0.0)
         return Distortion(reference=reference, shift=shift, axis=axis, series=unwarped)
 

@@ -10,7 +10,7 @@ import numpy as np
 from nipype.interfaces.base import BaseInterfaceInputSpec, File, isdefined, traits
 
 from restresponse import grid
-from restresponse.engines import Normalisation, warps
+from restresponse.engines import Normalisation, masks, warps
 from restresponse.engines.array_interfaces import ArrayInterface
 
 VOXEL_SIZE = 2.0  # mm, of the grid of a `Normalisation`
@@ -65,11 +65,8 @@ class WholeWarp(ArrayInterface):
     def compute(self) -> dict[str, Any]:
         part = nib.load(self.inputs.in_file)
         shape, affine = grid.grid(VOXEL_SIZE)
-        start = np.rint(np.linalg.solve(affine, part.affine)[:3, 3]).astype(int)
-        around = [
-            (int(begin), int(size - begin - length))
-            for begin, size, length in zip(start, shape, part.shape[:3], strict=True)
-        ]
+        window = masks.window_of(part.shape[:3], part.affine, affine)
+        around = [(inside.start, size - inside.stop) for inside, size in zip(window, shape, strict=True)]
         field = np.pad(warps.field_of(np.asarray(part.dataobj, np.float32)), [*around, (0, 0)], mode="edge")
         write_warp(self.inputs.out_file, field, affine)
         return {}
@@ -91,7 +88,7 @@ class GridWarp(ArrayInterface):
     def compute(self) -> dict[str, Any]:
         inputs = self.inputs
         shape, affine = grid.grid(inputs.voxel_size)
-        points = warps.world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
+        points = warps.points_of(shape, affine)
         field = warps.sample(*displacements_of(inputs), points)
         if isdefined(inputs.shift):
             through = inputs.coregistration @ np.loadtxt(inputs.affine)

@@ -74,6 +74,11 @@ def _between(count: int, length: int) -> np.ndarray:
     return np.clip(1 - np.abs(position[:, None] - np.arange(count)), 0, 1).astype(np.float32)
 
 
+def points_of(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """Points (n, 3) in mm of all voxels of a grid, in C order."""
+    return world_of(np.argwhere(np.ones(shape, bool)).astype(float), affine)
+
+
 def world_of(index: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Points (n, 3) in mm of voxel indices (n, 3)."""
     return index @ affine[:3, :3].T + affine[:3, 3]

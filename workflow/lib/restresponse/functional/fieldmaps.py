@@ -1,5 +1,6 @@
 """BIDS field maps as off-resonance in Hz on the grid of the EPI reference, the same for every engine.
 
+This is the stage's own work on what was scanned, as its confounds are; of the engine it takes brain masks and a registration.
 A field map is a mapping as the scans table holds it: `kind` (`phasediff`, `phases`, `epi` or `fieldmap`), `files` by their
 BIDS suffix, and what the kind needs: `echo_times` (s), `units`, or, for each EPI, `directions` and `readouts` (s).
 """
