@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def make(folder: Path, seed: int, given: argparse.Namespace) -> Path:
 def run(works: list[tuple[Path, str]], voxel_size: float, unwarp: str) -> list[dict[str, Any]]:
     """Preprocess phantoms at once, each in a process of its own; seconds, memory and steps of each."""
     started = time.perf_counter()
-    processes, peaks, walls = [], [0.0] * len(works), [0.0] * len(works)
+    processes, walls = [], [0.0] * len(works)
+    memory: list[list[tuple[float, float]]] = [[] for _ in works]
     for folder, engine in works:
         command = [
             sys.executable,
@@ -109,7 +111,7 @@ def run(works: list[tuple[Path, str]], voxel_size: float, unwarp: str) -> list[d
         ]
         processes.append(subprocess.Popen(command, stdout=sys.stderr))
     watchers = [
-        threading.Thread(target=_watch, args=(process, peaks, walls, index, started))
+        threading.Thread(target=_watch, args=(process, memory[index], walls, index, started))
         for index, process in enumerate(processes)
     ]
     for watcher in watchers:
@@ -117,16 +119,29 @@ def run(works: list[tuple[Path, str]], voxel_size: float, unwarp: str) -> list[d
     for watcher in watchers:
         watcher.join()
     results = []
-    for (folder, engine), process, peak, wall in zip(works, processes, peaks, walls, strict=True):
+    for (folder, engine), process, moments, wall in zip(works, processes, memory, walls, strict=True):
         if process.returncode != 0:
             sys.exit(f"preprocessing of {folder} with {engine} ended with status {process.returncode}; see above")
         content = json.loads((folder / engine / "measured.json").read_text())
-        results.append({**content, "peak": peak, "wall": wall})
+        results.append({**content, "peak": max(used for _, used in moments), "wall": wall})
+        results[-1]["peaks"] = _peaks(content["windows"], moments)
     return results
 
 
-def _watch(process: subprocess.Popen, peaks: list[float], walls: list[float], index: int, started: float) -> None:
-    """Greatest memory (MB) of a process and its children at one moment, looked at 10 times a second."""
+def _peaks(windows: list[list[Any]], moments: list[tuple[float, float]]) -> dict[str, float]:
+    """Greatest memory (MB) while each step ran, by its name; one that was over between two looks has none."""
+    peaks: dict[str, float] = {}
+    for name, start, end in windows:
+        for when, used in moments:
+            if start <= when <= end:
+                peaks[name] = max(peaks.get(name, 0.0), used)
+    return peaks
+
+
+def _watch(
+    process: subprocess.Popen, moments: list[tuple[float, float]], walls: list[float], index: int, started: float
+) -> None:
+    """Memory (MB) of a process and its children, looked at 10 times a second."""
     import psutil
 
     root = psutil.Process(process.pid)
@@ -137,7 +152,7 @@ def _watch(process: subprocess.Popen, peaks: list[float], walls: list[float], in
                 total += one.memory_info().rss
         except psutil.Error:  # a child has ended meanwhile
             pass
-        peaks[index] = max(peaks[index], total / 1e6)
+        moments.append((time.monotonic(), total / 1e6))
         time.sleep(0.1)
     walls[index] = time.perf_counter() - started
 
@@ -153,11 +168,14 @@ def child(folder: Path, engine: str, voxel_size: float, unwarp: str) -> None:
     _keep_shift(out)
     engine_settings = settings_of(engine)
     anatomical, functional, denoised = outputs(out)
-    cpu, stages = [_cpu()], ["start"]
+    cpu, stages, times = [_cpu()], ["start"], [time.monotonic()]
+    windows = _windows()
 
     def done(stage: str) -> None:
         cpu.append(_cpu())
         stages.append(stage)
+        times.append(time.monotonic())
+        windows.append((stage, times[-2], times[-1]))
 
     done("imports")
     normalise_anatomical(
@@ -186,7 +204,26 @@ def child(folder: Path, engine: str, voxel_size: float, unwarp: str) -> None:
     spent = {stage: after - before for stage, before, after in zip(stages[1:], cpu, cpu[1:], strict=False)}
     kept = sum(path.stat().st_size for path in (functional["image"], denoised["image"]))
     steps = {name: record["steps"] for name, record in records.items()}
-    write_json(out / "measured.json", {"cpu": spent, "cpu_all": cpu[-1], "kept_mb": kept / 1e6, "steps": steps})
+    measured = {"cpu": spent, "cpu_all": cpu[-1], "kept_mb": kept / 1e6, "steps": steps, "windows": windows}
+    write_json(out / "measured.json", measured)
+
+
+def _windows() -> list[tuple[str, float, float]]:
+    """A list to which every step of an engine adds its name and the system's clock at its start and end, in s."""
+    from restresponse.engines import Engine
+
+    windows: list[tuple[str, float, float]] = []
+    step = Engine.step
+
+    @contextmanager
+    def timed(self: Engine, name: str, *rest: Any) -> Any:
+        start = time.monotonic()
+        with step(self, name, *rest) as facts:
+            yield facts
+        windows.append((name, start, time.monotonic()))
+
+    Engine.step = timed
+    return windows
 
 
 def _field_map(dataset: Path) -> dict[str, Any] | None:
@@ -243,14 +280,21 @@ def outputs(out: Path) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path
 def rows_of(engine: str, seed: int, measured: dict[str, Any], found: dict[str, str]) -> list[dict[str, str]]:
     """Rows of the table: each step of the records, with the error that belongs to it, then the stages' CPU and the whole."""
     rows = []
+
+    def peak(name: str) -> str:
+        return f"{measured['peaks'][name]:.0f}" if name in measured["peaks"] else ""
+
     for stage, steps in measured["steps"].items():
         for step in steps:
             if step["seconds"] is None:
                 continue
             spent = f"{step['cpu_seconds']:.1f}" if step.get("cpu_seconds") is not None else ""
-            rows.append(_row(seed, engine, step["step"], found.get(step["step"], ""), spent, f"{step['seconds']:.1f}"))
-        rows.append(_row(seed, engine, f"*{stage}, with reading and writing*", "", f"{measured['cpu'][stage]:.1f}"))
-    rows.append(_row(seed, engine, "*denoising*", "", f"{measured['cpu']['denoising']:.1f}"))
+            error, wall = found.get(step["step"], ""), f"{step['seconds']:.1f}"
+            rows.append(_row(seed, engine, step["step"], error, spent, wall, peak(step["step"])))
+        whole = f"*{stage}, with reading and writing*"
+        rows.append(_row(seed, engine, whole, "", f"{measured['cpu'][stage]:.1f}", "", peak(stage)))
+    spent = f"{measured['cpu']['denoising']:.1f}"
+    rows.append(_row(seed, engine, "*denoising*", "", spent, "", peak("denoising")))
     kept = f"{measured['kept_mb']:.0f} MB kept in two series"
     rows.append(
         _row(
@@ -299,7 +343,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--voxel-size", type=float, default=2.0, help="mm, of the grid in MNI space")
     add("--distortion", type=float, default=None, help="mm, greatest susceptibility distortion; handed to the phantom")
     add("--field-map", choices=("none", "phasediff", "epi"), default="none", help="what the phantom has in fmap/")
-    add("--unwarp", choices=("auto", "fieldmap", "registration", "none"), default="auto", help="functional.unwarp")
+    add(
+        "--unwarp",
+        choices=("auto", "fieldmap", "registration", "motion", "none"),
+        default="auto",
+        help="functional.unwarp",
+    )
     add("--peer", nargs="*", help="programs to compare a step with: simpleitk (coregistration), ants (normalisation)")
     add("--together", action="store_true", help="also time two scans at once")
     add("--child", action="store_true", help=argparse.SUPPRESS)
