@@ -8,11 +8,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from restresponse.engines import engine, masks, motion
 from restresponse.phantom import anatomy
 
 VOXEL_SIZE = 2.0
+FINE = 0.9
 NECK = 90.0  # mm below the head
 
 Head = tuple[np.ndarray, np.ndarray, np.ndarray]  # T1w, planted brain, affine
@@ -86,7 +88,18 @@ def _thick(head: Head) -> Head:
     return mean, brain[1 : 3 * count : 3], affine
 
 
+def _fine(head: Head) -> Head:
+    """Voxels of 0.9 mm, each with noise of its own."""
+    t1w, brain, affine = head
+    factor = FINE / VOXEL_SIZE
+    shape = tuple(int(length / factor) for length in t1w.shape)
+    fine = [ndimage.affine_transform(image, [factor] * 3, output_shape=shape, order=1) for image in (t1w, brain * 1.0)]
+    noise = np.random.default_rng(1).normal(0, 20, shape).astype(np.float32)
+    return fine[0] + noise, fine[1] > 0.5, affine @ np.diag([factor] * 3 + [1])
+
+
 CASES = {
+    "voxels of 0.9 mm": _fine,
     "chin on the chest": _tilted(0, -28),
     "PIL, oblique": _in_order("PIL"),
     "neck cut off": _cut(NECK + 30, 0),

@@ -19,10 +19,11 @@ from preprocessed_phantom import noise_image as _image
 
 from restresponse import grid
 from restresponse.anatomical import normalise_anatomical
-from restresponse.engines import EngineFailure, PhaseEncoding, engine, masks, motion, warps
+from restresponse.engines import TISSUES, EngineFailure, PhaseEncoding, engine, masks, motion, warps
 from restresponse.engines.spm import Spm
 from restresponse.files import read_json
 from restresponse.functional.preprocess import preprocess_scan
+from restresponse.phantom.anatomy import sampled, tissue_template
 from restresponse.phantom.cohort import make_cohort
 from restresponse.phantom.settings import CohortSettings
 from restresponse.phantom.truth import read_truth
@@ -93,6 +94,11 @@ def test_spm_itself_finds_motion_place_and_tissues_again(tmp_path, priors, worst
     distance = np.linalg.norm(normalised - in_t1w, axis=1).mean()
     print(f"priors {priors}: normalisation {distance:.2f} mm")
     assert distance < worst
+    image = nib.load(outputs["T1w"])
+    planted, _ = sampled(truth.warp, tissue_template(), image.shape, image.affine)
+    tissues = {name: np.asarray(nib.load(outputs[name]).dataobj) > 0.5 for name in TISSUES}
+    dice = {name: masks.dice(found, planted[..., k] > 0.5) for k, (name, found) in enumerate(tissues.items())}
+    print(f"priors {priors}: {dice}")
     first = truth.motion_matrices()[0]
     planted = warps.world_of(warps.world_of(in_t1w, truth.coregistration), first)
     found = warps.world_of(in_t1w, np.array(record["coregistration"]))
