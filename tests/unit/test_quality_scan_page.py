@@ -214,7 +214,7 @@ def test_a_series_without_its_mean_is_shown_by_what_varies_and_all_of_it(files):
     write_image(files / "preproc.nii.gz", centred.astype(np.float32), affine)
     reason = {"unknown": {"tsnr": "its mean was taken out"}}
     write_json(files / "record.json", read_json(files / "record.json") | reason)
-    outline = page_of(files)
+    outline = page_of(files, without=("T1w",))
     assert not any("signal-to-noise" in figure.caption for figure in outline.figures)
     assert any(
         "standard deviation in time (its mean was taken out before)" in figure.caption for figure in outline.figures
@@ -253,7 +253,7 @@ def test_where_signal_is_lost_the_map_of_tsnr_leaves_the_template_in_grey_and_le
     series = np.asarray(image.dataobj, np.float32)
     series[: series.shape[0] // 2] = 0  # left, in an image whose axes point right
     write_image(files / "preproc.nii.gz", series, image.affine)
-    drawn, caption = still(page_of(files), "Temporal signal-to-noise ratio")
+    drawn, caption = still(page_of(files, without=("T1w",)), "Temporal signal-to-noise ratio")
     assert "Grey: no signal." in caption
     upper = drawn[: len(drawn) // 3, : int(0.93 * drawn.shape[1])]  # the axial slices, seven beside one another
     colourful = np.ptp(upper, axis=2) > 40
@@ -338,7 +338,8 @@ def test_what_is_odd_in_the_headers_of_the_scan_and_of_its_t1w_is_said_with_the_
         write_json(files / record, read_json(files / record) | {"notes": notes})
     if failed:
         write_json(files / "record.json", read_json(files / "record.json") | {"status": "failed", "reason": "no head"})
-    outline = page_of(files)
+    measure(files, pictures=False)
+    outline = page_of_measures(files)
     verdict = re.search(r'<div class="verdict.*?</div>', outline.source, re.DOTALL)[0]
     assert ("Not used: it failed." in verdict) == failed
     assert verdict.count("To be looked at:") == 2
