@@ -14,7 +14,7 @@ from restresponse.files import read_json, read_table, write_json, write_table
 from restresponse.quality.group_mask import write_group_mask
 from restresponse.quality.inclusion import decide_inclusion
 from restresponse.quality.pages.cohort import remarks, robust_z, strip, write_cohort_pages
-from restresponse.quality.pages.montage import OUTLINE_UNIT, Montage, colours, svg_path
+from restresponse.quality.pages.montage import OUTLINE_UNIT, Montage, svg_path
 from restresponse.quality.pages.traces import carpet, draw, panels_of
 from running import ROOT
 
@@ -62,11 +62,6 @@ def test_image_and_outline_lie_on_each_other_and_left_is_left():
 def test_a_path_keeps_its_ends_and_drops_what_lies_on_a_line():
     assert svg_path(np.array([[0, 0], [1, 1], [2, 2], [2, 5]]), 1.0) == "M0 0l2 2 0 3"
     assert svg_path(np.array([[1.0, 1], [1.02, 1.01]]), 0.5) == ""
-
-
-def test_colours_grow_brighter_all_the_way():
-    brightness = colours() @ [0.2126, 0.7152, 0.0722]
-    assert np.all(np.diff(brightness) >= 0) and brightness[0] == 0 and brightness[-1] > 230
 
 
 def test_the_carpet_shows_voxels_of_each_tissue_detrended_in_standard_deviations():

@@ -83,8 +83,15 @@ def write_files(folder):
 
 
 def page_of(folder, minimum_dof=10, without=(), **changes):
-    measure_scan(*(folder / name for name in MEASURED), scan=SCAN, participant="sub-01")
+    measure(folder)
     return page_of_measures(folder, minimum_dof, without, **changes)
+
+
+def measure(folder, pictures=True):
+    """Measure the scan; without `pictures` its image is then emptied, so that its pages are made in no time."""
+    measure_scan(*(folder / name for name in MEASURED), scan=SCAN, participant="sub-01")
+    if not pictures:
+        (folder / "preproc.nii.gz").write_bytes(b"")
 
 
 def page_of_measures(folder, minimum_dof=10, without=(), **changes):
@@ -103,7 +110,7 @@ def test_the_page_is_one_small_file_that_loads_nothing_and_is_the_same_when_made
     assert len(outline.loaded) > 4 and all(value.startswith("data:") for value in outline.loaded)
     assert outline.links == ["../../scans.html"]
     assert not re.search(rb"https?://|@import|url\(", source)
-    assert len(source) < 400_000
+    assert len(source) < 450_000
     page_of(files)
     assert (files / f"{SCAN}.html").read_bytes() == source
 
@@ -118,7 +125,8 @@ def test_a_used_scan_says_so_with_what_was_censored_and_how_it_was_unwarped(show
 
 
 def test_a_used_scan_of_which_not_everything_is_known_says_what_was_not_judged(files):
-    assert "Every measure keeps its limit." in page_of(files).text
+    measure(files, pictures=False)
+    assert "Every measure keeps its limit." in page_of_measures(files).text
     unknown = {"mean_framewise_displacement": None, "unknown": {"mean_framewise_displacement": "no motion came"}}
     write_json(files / "scan.json", read_json(files / "scan.json") | unknown)
     text = page_of_measures(files).text
@@ -127,12 +135,13 @@ def test_a_used_scan_of_which_not_everything_is_known_says_what_was_not_judged(f
 
 
 def test_the_decision_is_the_inclusion_tables_word_for_word(files):
+    measure(files, pictures=False)
     for changes in (
         {},
         {"maximum_mean_displacement": 0.05},
         {"minimum_overlap": 1.0, "maximum_mean_displacement": 0.1},
     ):
-        text = page_of(files, 30, **changes).text
+        text = page_of_measures(files, 30, **changes).text
         decide_inclusion([files / "scan.json"], files / "inclusion.tsv", settings=SETTINGS | changes, minimum_dof=30)
         reasons = read_table(files / "inclusion.tsv", text_columns=("reason",))["reason"][0].split("; ")
         assert len(reasons) == 1 + (len(changes) > 0)  # 12 degrees of freedom are below 30 each time
@@ -205,10 +214,8 @@ def test_a_series_without_its_mean_is_shown_by_what_varies_and_all_of_it(files):
     write_image(files / "preproc.nii.gz", centred.astype(np.float32), affine)
     reason = {"unknown": {"tsnr": "its mean was taken out"}}
     write_json(files / "record.json", read_json(files / "record.json") | reason)
-    outline = page_of(files)
-    assert not outline.named("image", id="i-tsnr") and not any(
-        "signal-to-noise" in figure.caption for figure in outline.figures
-    )
+    outline = page_of(files, without=("T1w",))
+    assert not any("signal-to-noise" in figure.caption for figure in outline.figures)
     assert any(
         "standard deviation in time (its mean was taken out before)" in figure.caption for figure in outline.figures
     )
@@ -217,23 +224,69 @@ def test_a_series_without_its_mean_is_shown_by_what_varies_and_all_of_it(files):
     assert len(voxels) == 3 and sum(voxels) > 0.9 * there
 
 
+def still(outline, words):
+    """The one still picture whose words begin so, its caption."""
+    (image,) = (one for one in outline.named("img") if one["alt"].startswith(words))
+    (caption,) = (figure.caption for figure in outline.figures if figure.caption.startswith(words))
+    return pixels(image["src"]), caption
+
+
+def near(drawn, colour):
+    """Where a picture (n_up, n_across, 3) has about a colour, a JPEG's lines being blurred."""
+    return np.abs(drawn - np.array(colour)).max(axis=2) < 60
+
+
 def test_the_map_of_tsnr_is_shown_in_its_colours_with_its_scale(shown):
-    (image,) = shown.named("image", id="i-tsnr")
-    (figure,) = (figure for figure in shown.figures if figure.caption.startswith("Temporal signal-to-noise ratio"))
-    assert figure.uses == ["#i-tsnr", "#p-brain", "#places"]
-    top = int(re.search(r"(\d+) is its 98th percentile", figure.caption)[1])
+    drawn, caption = still(shown, "Temporal signal-to-noise ratio")
+    top = int(re.search(r"(\d+) is its 98th percentile", caption)[1])
     assert 110 < top < 140  # planted: 1000 with noise of 10
-    drawn = pixels(image["href"])
-    red, green, blue = drawn[drawn.sum(axis=2) > 200].mean(axis=0)
-    assert (drawn.sum(axis=2) > 200).mean() > 0.3 and red > green + 20 and red > blue + 20
+    coloured = drawn[..., 0] > drawn[..., 2] + 40
+    assert 0.3 < coloured[:, : int(0.9 * drawn.shape[1])].mean() < 0.7
     assert drawn[:3, :3].max() < 20  # black outside the brain
+    bar = drawn[:, int(0.96 * drawn.shape[1])].sum(axis=1)  # the bar: brightest above
+    bar = bar[int(0.1 * len(bar)) : int(0.9 * len(bar))]
+    assert bar[0] > 500 and bar[-1] < 150 and np.all(np.diff(bar[::20]) < 0)
 
 
-def test_the_t1w_has_a_figure_with_the_outlines_of_its_tissues(shown):
-    (image,) = shown.named("image", id="i-t1w")
-    assert pixels(image["href"]).std() > 20
-    (figure,) = (figure for figure in shown.figures if figure.caption.startswith("The T1w image in MNI152"))
-    assert figure.uses == ["#i-t1w", "#p-csf", "#p-wm", "#p-brain", "#places"]
+def test_where_signal_is_lost_the_map_of_tsnr_leaves_the_template_in_grey_and_left_is_left(files):
+    image = nib.load(files / "preproc.nii.gz")
+    series = np.asarray(image.dataobj, np.float32)
+    series[: series.shape[0] // 2] = 0  # left, in an image whose axes point right
+    write_image(files / "preproc.nii.gz", series, image.affine)
+    drawn, caption = still(page_of(files, without=("T1w",)), "Temporal signal-to-noise ratio")
+    assert "Grey: no signal." in caption
+    upper = drawn[: len(drawn) // 3, : int(0.93 * drawn.shape[1])]  # the axial slices, seven beside one another
+    colourful = np.ptp(upper, axis=2) > 40
+    grey = (upper.min(axis=2) > 60) & ~colourful
+    for part, hidden in zip(np.array_split(colourful, 7, axis=1), np.array_split(grey, 7, axis=1), strict=True):
+        left, right = np.array_split(part, 2, axis=1)
+        assert right.mean() > 0.1 and left.mean() < 0.1 * right.mean()
+        assert hidden[:, : left.shape[1]].mean() > 0.1
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_a_scan_without_signal_or_of_no_numbers_has_its_page_all_the_same(files, value):
+    image = nib.load(files / "preproc.nii.gz")
+    write_image(files / "preproc.nii.gz", np.full(image.shape, value, np.float32), image.affine)
+    write_image(files / "T1w.nii.gz", np.zeros(image.shape[:3], np.float32), image.affine)
+    write_image(files / "CSF.nii.gz", np.full(image.shape[:3], np.nan, np.float32), image.affine)
+    drawn, caption = still(page_of(files), "Temporal signal-to-noise ratio")
+    assert "there is none: no signal" in caption
+    assert drawn.std() > 20 and np.ptp(drawn, axis=2).max() < 40  # the template alone
+
+
+def test_the_t1w_is_shown_with_the_outlines_of_its_tissues(shown):
+    import matplotlib.pyplot as plt
+
+    drawn, caption = still(shown, "T1w image")
+    assert caption.startswith(
+        "T1w image with the outlines of its tissues. Yellow: white matter (probability 0.5), blue: CSF (0.5)"
+    )
+    for colour in ((255, 210, 63), (106, 183, 255), (255, 122, 89)):
+        assert near(drawn, colour).sum() > 800, colour
+    grey = np.ptp(drawn, axis=2) < 20
+    assert drawn[grey].std() > 50
+    assert plt.get_fignums() == []  # a batch of many scans leaves no figure behind
 
 
 @pytest.mark.parametrize(("control", "below", "above"), [("t1w", "epi", "t1w"), ("template", "t1w", "template")])
@@ -285,7 +338,8 @@ def test_what_is_odd_in_the_headers_of_the_scan_and_of_its_t1w_is_said_with_the_
         write_json(files / record, read_json(files / record) | {"notes": notes})
     if failed:
         write_json(files / "record.json", read_json(files / "record.json") | {"status": "failed", "reason": "no head"})
-    outline = page_of(files)
+    measure(files, pictures=False)
+    outline = page_of_measures(files)
     verdict = re.search(r'<div class="verdict.*?</div>', outline.source, re.DOTALL)[0]
     assert ("Not used: it failed." in verdict) == failed
     assert verdict.count("To be looked at:") == 2

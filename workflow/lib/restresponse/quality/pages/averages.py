@@ -1,40 +1,17 @@
-"""Averages of the scans that are used, in MNI space: sharp where every scan lies as the template does. Drawn with nilearn.
-
-A scan's own page is drawn in `montage` and `traces`, as SVG on JPEGs that a reader can switch; nireports' reportlets are fixed
-pictures, and bring seaborn, pybids and templateflow.
-"""
+"""Averages of the scans that are used, in MNI space: sharp where every scan lies as the template does."""
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from restresponse import grid
 from restresponse.files import read_array, read_json, write_array, write_json
+from restresponse.quality.pages.mosaic import Mosaic, Picture
 
-if TYPE_CHECKING:
-    import nibabel
-
-_CUTS = 7  # slices along each axis
-_SIZE, _DPI = (8.4, 4.1), 110  # inches, dots an inch
-_FONT = 9
 _LEAST_LOST = 0.005  # share of scans without signal from which a voxel is coloured
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A drawn average: its words, what to look for, a JPEG as a data URI, of how many scans it is."""
-
-    words: str
-    tells: str
-    image: str
-    count: int
 
 
 def maps_of_scan(
@@ -106,42 +83,18 @@ def draw_averages(averages: Mapping[str, tuple[np.ndarray, int]], affine: np.nda
     """
     if not averages:
         return []
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from nilearn import plotting
-
-    voxel_size = abs(float(affine[0, 0]))
-    white, brain, t1w = (_image(grid.template_image(name, voxel_size), affine) for name in ("WM", "brain", "T1w"))
-    inside = np.asarray(brain.dataobj) >= 0.5
-    cuts = [np.linspace(low, high, _CUTS + 2).round()[1:-1].tolist() for low, high in _extent(inside, affine)]
-    shared = {
-        "display_mode": "mosaic", "cut_coords": dict(zip("xyz", cuts, strict=True)), "annotate": False, "draw_cross": False,
-        "black_bg": True, "colorbar": False,
-    }  # fmt: skip
+    mosaic, outline = Mosaic(affine, dots=110, font=9), {"#56B4E9": grid.template_image("WM", abs(float(affine[0, 0])))}
 
     def drawn(name: str) -> str:
         values = averages[name][0]
-        figure = mpl.figure.Figure(figsize=_SIZE)
-        options = {**shared, "figure": figure}
-        if name == "lost" and values.max() < _LEAST_LOST:
-            display = plotting.plot_img(t1w, cmap="gray", vmin=0, **options)
-        elif name == "lost":
-            display = plotting.plot_stat_map(
-                _image(values, affine), bg_img=t1w, threshold=_LEAST_LOST, vmin=0, vmax=1, cmap="autumn", **options
-            )
-        else:
-            colours = "magma" if name == "tSNR" else "gray"
-            display = plotting.plot_img(
-                _image(values, affine), vmin=0, vmax=_top(values[inside]), cmap=colours, **options
-            )
-        if name in ("EPI", "T1w"):
-            display.add_contours(white, levels=[0.5], colors="#56B4E9", linewidths=0.6)
-        display.annotate(size=_FONT, positions=True, left_right=True)
-        return _jpeg(figure)
+        if name == "lost":
+            return mosaic.draw(values, 1.0, colours="autumn", above=_LEAST_LOST)
+        if name == "tSNR":
+            return mosaic.draw(values, _top(values[mosaic.brain]), colours="magma", bar="temporal SNR")
+        return mosaic.draw(values, _top(values[mosaic.brain]), outlines=outline)
 
     order = [name for name in ("T1w", "EPI", "tSNR", "lost") if name in averages]
-    return [Picture(*_words(name, averages[name], inside), drawn(name), averages[name][1]) for name in order]
+    return [Picture(*_words(name, averages[name], mosaic.brain), drawn(name), averages[name][1]) for name in order]
 
 
 def _words(name: str, average: tuple[np.ndarray, int], inside: np.ndarray) -> tuple[str, str]:
@@ -151,28 +104,10 @@ def _words(name: str, average: tuple[np.ndarray, int], inside: np.ndarray) -> tu
     return {
         "T1w": (f"T1w image, mean {of}", "Blue: the template's white matter. Folds that are blurred here differ between participants; a whole edge beside the line is a fault of normalisation."),
         "EPI": (f"BOLD, mean {of}", "Blue: the template's white matter. Ventricles and the brain's rim should lie where the T1w images have them; a shift in front or below the temples is distortion."),
-        "tSNR": (f"Temporal SNR, mean {of}", f"Black is 0, the brightest {_top(values[inside]):.0f}. After smoothing, before denoising. Dark: what no analysis of these scans can tell much about."),
+        "tSNR": (f"Temporal SNR, mean {of}", "After smoothing, before denoising. Dark: what no analysis of these scans can tell much about."),
         "lost": (f"Signal lost, share {of}", f"{whole:.1f} % of the template's brain has signal in every scan. Red: in a few there is none; yellow: in none there is any."),
     }[name]  # fmt: skip
 
 
 def _top(values: np.ndarray) -> float:
     return float(np.percentile(values, 99.5)) or 1.0
-
-
-def _extent(inside: np.ndarray, affine: np.ndarray) -> list[Sequence[float]]:
-    """Where nearly all of a mask lies along x, y and z, mm: the outermost slices would show next to nothing."""
-    places = np.argwhere(inside) @ affine[:3, :3].T + affine[:3, 3]
-    return np.percentile(places, [1, 99], axis=0).T.tolist()
-
-
-def _image(values: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
-    import nibabel as nib
-
-    return nib.Nifti1Image(np.asarray(values, np.float32), affine)
-
-
-def _jpeg(figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="jpeg", dpi=_DPI, facecolor="black", pil_kwargs={"quality": 80, "optimize": True})
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -15,7 +15,6 @@ _GAP = 4  # pixels between slices
 OUTLINE_UNIT = 0.25  # pixels, of the numbers in an outline's path
 _SPACING = 1.3  # pixels, least distance of an outline's points
 _MARGIN = 3.0  # mm around the brain
-MAGMA = ((0, 0, 4), (40, 17, 89), (114, 31, 129), (183, 55, 121), (241, 96, 93), (254, 176, 120), (252, 253, 191))
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,6 @@ class Montage:
     def photograph(self, volume: np.ndarray, low: float, high: float, quality: int = 70) -> str:
         """A grey JPEG of a volume (n_x, n_y, n_z), `low` black and `high` white, as a data URI."""
         return data_uri(self._canvas(_bytes(volume, low, high)), "JPEG", quality=quality, optimize=True)
-
-    def heat(self, volume: np.ndarray, low: float, high: float) -> str:
-        """A JPEG of a volume in the colours of `MAGMA`, black where it is not above `low`, as a data URI."""
-        from PIL import Image
-
-        canvas = colours()[np.asarray(self._canvas(_bytes(volume, low, high)))]
-        return data_uri(Image.fromarray(canvas.astype(np.uint8)), "JPEG", quality=68, optimize=True)
 
     def outline(self, volume: np.ndarray, level: float = 0.5) -> str:
         """Where a volume passes through `level` on every slice, as the data of one SVG path in quarters of a pixel."""
@@ -138,15 +130,6 @@ def window(volume: np.ndarray, inside: np.ndarray, low: float = 1, high: float =
         return 0.0, 1.0
     bottom, top = (float(value) for value in np.percentile(values, [low, high]))
     return (bottom, top) if top > bottom else (bottom, bottom + 1.0)
-
-
-def colours() -> np.ndarray:
-    """(256, 3) colours from dark to bright, as the eye sees it evenly; the first is black."""
-    stops = np.asarray(MAGMA, np.float64)
-    places = np.linspace(0, 1, len(stops))
-    found = np.stack([np.interp(np.linspace(0, 1, 256), places, stops[:, channel]) for channel in range(3)], axis=1)
-    found[0] = 0
-    return found
 
 
 def _bytes(volume: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -14,7 +14,8 @@ from restresponse.layout import anatomical_files, denoised_files, functional_fil
 from restresponse.quality.inclusion import limits_of, not_judged, reasons_against
 from restresponse.quality.measures import moments, signal_mask
 from restresponse.quality.pages.averages import Sums, maps_of_scan
-from restresponse.quality.pages.montage import MAGMA, OUTLINE_UNIT, Montage, window
+from restresponse.quality.pages.montage import OUTLINE_UNIT, Montage, window
+from restresponse.quality.pages.mosaic import Mosaic, Picture
 from restresponse.quality.pages.traces import carpet, draw, panels_of
 from restresponse.quality.pages.words import PARTS, WORDS, measure_rows, render, shown
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
 TISSUES = ("GM", "WM", "CSF")
+_OUTLINED = (("WM", "#ffd23f", "yellow: white matter (probability 0.5)"), ("CSF", "#6ab7ff", "blue: CSF (0.5)"))
 
 
 def files_by_scan(
@@ -95,6 +97,7 @@ def write_scan_page(
         "denoising": denoised.get("methods") or [],
         "settings": list((denoised.get("settings") or {}).items()),
         "pictures": None,
+        "stills": [],
         "time": None,
     }
     averaged: dict[str, np.ndarray] = {}
@@ -106,7 +109,10 @@ def write_scan_page(
             maps = {name: _load(files[name])[0] for name in ("T1w", *TISSUES) if _exists(files.get(name))}
             no_mean = "tsnr" in found.get("unknown", {})  # taken out before: what is left of it is rounding
             signal = signal_mask(deviation if no_mean else mean, brain > 0)
-            content["pictures"] = pictures(mean, deviation, signal, brain > 0, own > 0, affine, maps, no_mean=no_mean)
+            content["pictures"] = pictures(deviation if no_mean else mean, brain > 0, own > 0, affine, maps) | {
+                "no_mean": no_mean
+            }
+            content["stills"] = stills(mean, None if no_mean else deviation, signal, affine, maps)
             table = read_table(files["confounds"]) if _exists(files["confounds"]) else None
             content["time"] = in_time(series, signal, maps, table, before, denoised)
             if not content["reasons"]:
@@ -116,40 +122,26 @@ def write_scan_page(
 
 
 def pictures(
-    mean: np.ndarray,
-    deviation: np.ndarray,
-    signal: np.ndarray,
-    brain: np.ndarray,
-    own: np.ndarray,
-    affine: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    *,
-    no_mean: bool = False,
+    seen: np.ndarray, brain: np.ndarray, own: np.ndarray, affine: np.ndarray, maps: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Images and outlines of the montage, each once: the template places them where they are wanted.
 
-    `mean` and `deviation` (n_x, n_y, n_z) in time; `signal` where there is any; `brain` the template's, `own` the scan's mask; `maps` what
-    there is of `T1w`, `GM`, `WM` and `CSF` on the same grid. With `no_mean` the deviation is shown, and no temporal SNR.
+    `seen` (n_x, n_y, n_z), the scan's mean in time or what stands for it; `brain` the template's, `own` the scan's mask; `maps` what
+    there is of `T1w`, `GM`, `WM` and `CSF` on the same grid.
     """
     from restresponse.grid import template_image
 
     montage = Montage(brain | own, affine)
-    seen = deviation if no_mean else mean
-    ratio = np.divide(mean, deviation, out=np.zeros_like(mean), where=signal & (deviation > 0))
-    top = float(np.percentile(ratio[ratio > 0], 98)) if (ratio > 0).any() else 1.0
     template = template_image("T1w", float(affine[0, 0]))
     images = {
         "epi": montage.photograph(seen, 0.0, 1.25 * window(seen, own | brain)[1]),
         "template": montage.photograph(template, 0.0, 1.15 * window(template, brain)[1]),
     }
-    if not no_mean:
-        images["tsnr"] = montage.heat(ratio, 0.0, top)
     if "T1w" in maps:
         images["t1w"] = montage.photograph(maps["T1w"], 0.0, 1.15 * window(maps["T1w"], brain)[1])
     outlines = {"brain": montage.outline(brain), "own": montage.outline(own)}
     outlines |= {name.lower(): montage.outline(maps[name]) for name in TISSUES if name in maps}
     return {
-        "no_mean": no_mean,
         "unit": OUTLINE_UNIT,
         "width": montage.width,
         "height": montage.height,
@@ -164,10 +156,43 @@ def pictures(
             for cell in montage.cells
         ],
         "sides": _sides(montage),
-        "tsnr_top": shown(top, 0),
-        "tsnr_middle": shown(top / 2, 0),
-        "magma": ", ".join(f"rgb{stop}" for stop in MAGMA),
     }
+
+
+def stills(
+    mean: np.ndarray,
+    deviation: np.ndarray | None,
+    signal: np.ndarray,
+    affine: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+) -> list[Picture]:
+    """What needs no switching: the T1w image with its tissues, and the temporal SNR.
+
+    Of a scan whose mean was taken out the `deviation` is None, and there is no temporal SNR; the rest as in `pictures`.
+    """
+    mosaic, found = Mosaic(affine, dots=140, font=7), []  # as wide as the page
+    if "T1w" in maps:
+        outlined = [one for one in _OUTLINED if one[0] in maps]
+        outlines = {colour: maps[name] for name, colour, _ in outlined} | {"#ff7a59": mosaic.brain}
+        said = ", ".join([*(words for _, _, words in outlined), "orange: the template's brain"])
+        words = "T1w image with the outlines of its tissues" if outlined else "T1w image"
+        top = 1.15 * window(maps["T1w"], mosaic.brain)[1]
+        image = mosaic.draw(maps["T1w"], top, outlines=outlines)
+        found.append(Picture(words, f"{said[0].upper()}{said[1:]}.", image))
+    if deviation is not None:
+        ratio = np.divide(mean, deviation, out=np.zeros_like(mean), where=signal & (deviation > 0))
+        ratio[~np.isfinite(ratio)] = 0
+        there = ratio[ratio > 0]
+        top = float(np.percentile(there, 98)) if there.size else 1.0
+        said = (
+            f"{top:.0f} is its 98th percentile. Grey: no signal"
+            if there.size
+            else "there is none: no signal, or none that varies"
+        )
+        tells = f"Mean / standard deviation in time of the preprocessed image, over the template; {said}."
+        image = mosaic.draw(ratio, top, colours="magma", above=1e-6, bar="temporal SNR")
+        found.append(Picture("Temporal signal-to-noise ratio", tells, image))
+    return found
 
 
 def in_time(
