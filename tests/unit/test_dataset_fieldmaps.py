@@ -170,12 +170,12 @@ def test_a_source_that_no_image_has_is_told(bids):
         write_sidecar(sidecar, B0FieldSource=source, B0FieldIdentifier="map8")  # the scan's own counts not
         told(
             bids,
-            "B0FieldSource of its sidecar names 'map8', which no other image has as its B0FieldIdentifier; expected that of",
+            "B0FieldSource of its sidecar names 'map8', the B0FieldIdentifier of no other image that is looked at; expected that of a field map in",
         )
     write_sidecar(sidecar, B0FieldSource=["map7", "map8"])
     row, (note,) = row_of(bids, "fieldmap")
     assert json.loads(row["fieldmap"])["kind"] == "phasediff"
-    assert note.startswith(f"{SCAN}: B0FieldSource of its sidecar names 'map8', which")
+    assert note.startswith(f"{SCAN}: B0FieldSource of its sidecar names 'map8', the B0FieldIdentifier of no other")
 
 
 def add_beside(bids: Path, name: str, direction: str, *volumes: int) -> str:

@@ -57,9 +57,7 @@ class FieldMaps:
         sources = set(_listed(sidecar.get("B0FieldSource")))
         chosen, home, linked, epis, notes = None, own, [], [], []
         troubles: list[str] = []
-        of_others: list[
-            str
-        ] = []  # what is wrong in another session's folder matters to a scan without a field map alone
+        of_others: list[str] = []  # in other sessions' folders, which matters to a scan without a field map alone
         of_epis: list[str] = []
         for folder in (*near, *far):
             said = troubles if folder in near else of_others
@@ -86,8 +84,8 @@ class FieldMaps:
         known = {name for path in linked for name in _listed(self._sidecar(path, []).get("B0FieldIdentifier"))}
         if unknown := sorted(sources - known):
             troubles.append(
-                f"B0FieldSource of its sidecar names {', '.join(map(repr, unknown))}, which no other image has as its B0FieldIdentifier; expected "
-                f"that of an image in an fmap/ folder of {run.participant} or in the scan's func/: correct the one or the other"
+                f"B0FieldSource of its sidecar names {', '.join(map(repr, unknown))}, the B0FieldIdentifier of no other image that is looked at; "
+                f"expected that of a field map in an fmap/ folder of {run.participant}, or of an sbref or bold beside the scan: correct the sidecar, or add the map"
             )
         if chosen is None:
             troubles += of_others
