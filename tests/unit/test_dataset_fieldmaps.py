@@ -80,6 +80,16 @@ def test_a_phase_difference_is_found_by_what_it_is_intended_for(bids, intended):
     assert (row["total_readout_time"], row["phase_encoding_direction"], notes) == (0.03, "j-", [])
 
 
+def test_a_phase_difference_with_both_magnitudes_is_found_with_both(bids):
+    add_phase_difference(bids)
+    add_map(bids, "magnitude2", IntendedFor=HERE)
+    found = json.loads(row_of(bids, "fieldmap")[0]["fieldmap"])
+    assert found["files"] == {
+        name: str(bids / "sub-01" / "fmap" / f"sub-01_{name}.nii.gz")
+        for name in ("phasediff", "magnitude1", "magnitude2")
+    }
+
+
 def test_a_field_map_is_found_by_its_identifier(bids):
     add_map(bids, "phase1", EchoTime=0.004, B0FieldIdentifier=["a", "map7"])
     add_map(bids, "phase2", EchoTime=0.006, B0FieldIdentifier="map7")
@@ -152,51 +162,51 @@ def test_a_map_that_names_no_functional_scan_is_a_note(bids, intended):
     )
 
 
-@pytest.mark.parametrize(
-    "intended",
-    [
-        "ses-{}/func/sub-01_ses-{}_task-rest_bold.nii.gz",
-        "bids::sub-01/ses-{}/func/sub-01_ses-{}_task-rest_bold.nii.gz",
-        "sub-01/ses-{}/func/sub-01_ses-{}_task-rest_bold.nii.gz",
-    ],
-)
-def test_each_sessions_scan_gets_the_field_map_of_its_session(tmp_path, intended):
-    """IntendedFor starts at the participant's folder, not at the session's, and the other session's map is not taken."""
-    root = start(
-        tmp_path / "bids", "participant_id\nsub-01\n",
-        RepetitionTime=TR, SliceTiming=TIMES, PhaseEncodingDirection="j-", TotalReadoutTime=0.03,
-    )  # fmt: skip
+def test_a_source_that_no_image_has_is_told(bids):
+    add_map(bids, "phasediff", EchoTime1=0.004, EchoTime2=0.006, B0FieldIdentifier="map7")
+    add_map(bids, "magnitude1", B0FieldIdentifier="map7")
+    sidecar = bids / "sub-01" / "func" / f"{SCAN}_bold.json"
+    for source in ("map8", ["map8"]):
+        write_sidecar(sidecar, B0FieldSource=source, B0FieldIdentifier="map8")  # the scan's own counts not
+        told(
+            bids,
+            "B0FieldSource of its sidecar names 'map8', the B0FieldIdentifier of no other image that is looked at; expected that of a field map in",
+        )
+    write_sidecar(sidecar, B0FieldSource=["map7", "map8"])
+    row, (note,) = row_of(bids, "fieldmap")
+    assert json.loads(row["fieldmap"])["kind"] == "phasediff"
+    assert note.startswith(f"{SCAN}: B0FieldSource of its sidecar names 'map8', the B0FieldIdentifier of no other")
 
-    def add_session(session: str, first: float | None) -> Path:
-        stem = f"sub-01_ses-{session}"
-        add_scan(root, f"{stem}_task-rest")
-        add_t1w(root, stem)
-        folder = root / "sub-01" / f"ses-{session}" / "fmap"
-        named = {"IntendedFor": intended.replace("{}", session)}
-        for suffix in ("phasediff", "magnitude1") if first else ():
-            write_nifti(folder / f"{stem}_{suffix}.nii.gz", (3, 3, N_SLICES))
-            times = {"EchoTime1": first, "EchoTime2": first + 0.00246} if suffix == "phasediff" else {}
-            write_sidecar(folder / f"{stem}_{suffix}.json", **times, **named)
-        return folder
 
-    folders = {"pre": add_session("pre", 0.004), "post": add_session("post", 0.005)}
-    add_session("later", None)
-    found = {}
-    for session in ("pre", "post", "later"):
-        dataset = read_dataset(root, default_settings() | {"session": session}, "auto")
-        [row] = dataset.scans
-        assert dataset.notes == [], session
-        found[session] = row["fieldmap"]
-    assert found.pop("later") == "n/a"
-    for session, first in (("pre", 0.004), ("post", 0.005)):
-        assert json.loads(found[session]) == {
-            "kind": "phasediff",
-            "files": {
-                suffix: str(folders[session] / f"sub-01_ses-{session}_{suffix}.nii.gz")
-                for suffix in ("phasediff", "magnitude1")
-            },
-            "echo_times": [first, pytest.approx(first + 0.00246)],
-        }
+def add_beside(bids: Path, name: str, direction: str, *volumes: int) -> str:
+    path = write_nifti(bids / "sub-01" / "func" / f"sub-01_task-{name}.nii.gz", (3, 3, N_SLICES, *volumes))
+    sidecar = {"PhaseEncodingDirection": direction, "TotalReadoutTime": 0.03, "B0FieldIdentifier": "pair"}
+    write_sidecar(path.with_name(path.name.replace(".nii.gz", ".json")), **sidecar, RepetitionTime=TR)
+    return str(path)
+
+
+def test_epis_beside_the_scan_are_a_map_where_it_names_them(bids):
+    """Single volumes read out both ways; without a source they are none; `fmap/` comes first; phases are no EPI."""
+    both = {way: add_beside(bids, f"rest_dir-{name}_sbref", way) for name, way in (("AP", "j-"), ("PA", "j"))}
+    add_beside(bids, "rest_dir-LL_part-phase_sbref", "j")
+    assert row_of(bids)[0]["fieldmap"] == "n/a"
+    write_sidecar(bids / "sub-01" / "func" / f"{SCAN}_bold.json", B0FieldSource="pair", B0FieldIdentifier="pair")
+    row, notes = row_of(bids, "fieldmap")
+    found = json.loads(row["fieldmap"])
+    assert (found["kind"], notes) == ("epi", [])
+    assert {found["directions"][name]: path for name, path in found["files"].items()} == both
+    own = add_map(bids, "epi", "sub-01_dir-PA", PhaseEncodingDirection="j", TotalReadoutTime=0.02, IntendedFor=HERE)
+    found = json.loads(row_of(bids, "fieldmap")[0]["fieldmap"])
+    assert sorted(found["files"].values()) == sorted([str(own), both["j-"]])
+
+
+def test_a_series_beside_the_scan_is_a_map_where_it_is_read_out_against_it(bids):
+    write_sidecar(bids / "sub-01" / "func" / f"{SCAN}_bold.json", B0FieldSource="pair", B0FieldIdentifier="pair")
+    add_beside(bids, "other_bold", "j-", 5)
+    told(bids, "sub-01_task-other_bold.nii.gz are for the scan and make no field map; expected a phase difference,")
+    against = add_beside(bids, "turned_bold", "j", 5)
+    found = json.loads(row_of(bids, "fieldmap")[0]["fieldmap"])
+    assert (found["kind"], found["files"], found["directions"]) == ("epi", {"epi1": against}, {"epi1": "j"})
 
 
 def test_a_map_without_its_partner(bids):

@@ -1,6 +1,6 @@
-"""Field maps of the dataset: which images of `fmap/` belong to a scan, by IntendedFor or B0FieldIdentifier, and whether they are whole.
+"""Field maps of the dataset: which images belong to a scan, by IntendedFor or B0FieldIdentifier, and whether they are whole.
 
-Nothing here stops a run that can do without: what is wrong is a note, unless the config asks for field maps and a scan has no whole one.
+Looked at are all folders `fmap/` of the participant, that of the scan's session first, and the EPIs of its own `func/`. Nothing here stops a run that can do without: what is wrong is a note, unless the config asks for field maps and a scan has no whole one.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from restresponse.voxel_axes import direction_along
 DIRECTIONS = ("i", "i-", "j", "j-", "k", "k-")
 UNITS = {"Hz": "Hz", "rad/s": "rad/s", "T": "T", "Tesla": "T", "hz": "Hz"}
 _IMAGE = re.compile(r"_(phasediff|phase1|phase2|magnitude|magnitude1|magnitude2|fieldmap|epi)\.nii(\.gz)?$")
+_EPI_OF_FUNC = re.compile(r"_(sbref|bold)\.nii(\.gz)?$")
 _NAME = re.compile(r"sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*_[A-Za-z0-9]+\.nii(\.gz)?")
 _LONGEST_READOUT = 1.0  # s
 
@@ -50,31 +51,86 @@ class FieldMaps:
         troubles : what is wrong with those that were found, a sentence each
         notes : what a user should know besides
         """
-        folder = run.path.parent.parent / "fmap"
+        own = run.path.parent.parent / "fmap"
+        near = dict.fromkeys((own, _participant_of(own) / "fmap"))
+        far = [folder / "fmap" for folder in sorted(_participant_of(own).glob("ses-*")) if folder / "fmap" not in near]
+        sources = set(_listed(sidecar.get("B0FieldSource")))
+        chosen, home, linked, epis, notes = None, own, [], [], []
         troubles: list[str] = []
-        stems = self._in(folder)
-        ignored = self._ignored[folder]
-        notes = []
-        if ignored:
+        of_others: list[str] = []  # in other sessions' folders, which matters to a scan without a field map alone
+        of_epis: list[str] = []
+        for folder in (*near, *far):
+            said = troubles if folder in near else of_others
+            mine = {
+                stem: files
+                for stem, files in self._in(folder).items()
+                if self._belongs(run, sources, folder, files, said, folder in near)
+            }
+            made = [
+                self._made(kind, folder, stem, files, said)
+                for kind in ("fieldmap", "phasediff", "phases")  # the first that is whole is used
+                for stem, files in mine.items()
+            ]
+            more = [files["epi"] for files in mine.values() if "epi" in files]
+            if folder == own:
+                more += self._in_func(run, sources, said)
+            if more and (chosen is None or folder in near):
+                epis, of_epis = epis + more, []
+                made.append(self._epis(run, epis, sidecar, of_epis))
+            linked += [path for files in mine.values() for path in files.values()] + more
+            if chosen is None:
+                chosen, home = next((one for one in made if one), None), folder
+        troubles += of_epis
+        known = {name for path in linked for name in _listed(self._sidecar(path, []).get("B0FieldIdentifier"))}
+        if unknown := sorted(sources - known):
+            troubles.append(
+                f"B0FieldSource of its sidecar names {', '.join(map(repr, unknown))}, the B0FieldIdentifier of no other image that is looked at; "
+                f"expected that of a field map in an fmap/ folder of {run.participant}, or of an sbref or bold beside the scan: correct the sidecar, or add the map"
+            )
+        if chosen is None:
+            troubles += of_others
+            if linked and not troubles and sidecar.get("PhaseEncodingDirection") in DIRECTIONS:
+                names = ", ".join(dict.fromkeys(path.name for path in linked))
+                troubles.append(
+                    f"{linked[0].parent}: {names} are for the scan and make no field map; expected a phase difference, two phases or a field "
+                    "with its magnitude, or an EPI that is read out against the scan: add what is missing"
+                )
+        elif home in far:
+            notes.append(
+                f"{run.stem}: its field map is another session's, in {home}, as IntendedFor or B0FieldSource says"
+            )
+        for folder in near:
+            notes += self._unused(folder, chosen is None and not troubles)
+        return chosen, list(dict.fromkeys(troubles)), notes
+
+    def _unused(self, folder: Path, without: bool) -> list[str]:
+        """What a user should know of images in a folder that are no scan's; those for no scan matter to one `without` a field map."""
+        stems, notes = self._in(folder), []
+        if ignored := self._ignored[folder]:
             notes.append(
                 f"{folder}: {len(ignored)} images with names that BIDS does not allow (e.g. {ignored[0]}) are no field maps here"
             )
-        mine = {
-            stem: files for stem, files in stems.items() if self._belongs(run, sidecar, folder, stem, files, troubles)
-        }
-        made = [
-            self._made(kind, folder, stem, files, troubles)
-            for kind in ("fieldmap", "phasediff", "phases")  # the first that is whole is used
-            for stem, files in mine.items()
-        ]
-        chosen = next((one for one in [*made, self._epis(run, folder, mine, sidecar, troubles)] if one), None)
         aimless = [stem for stem, files in stems.items() if not self._names_a_scan(files.values(), folder)]
-        if chosen is None and aimless and not troubles:
+        if without and aimless:
             notes.append(
                 f"{folder}: the images {', '.join(f'{stem}_*' for stem in aimless)} name no functional scan that they are for; expected "
                 "IntendedFor or B0FieldIdentifier in their sidecars: until then no scan is unwarped by them"
             )
-        return chosen, list(dict.fromkeys(troubles)), notes
+        return notes
+
+    def _in_func(self, run: Image, sources: set[str], troubles: list[str]) -> list[Path]:
+        """EPIs beside the scan that the scan's B0FieldSource names, single volumes first."""
+        found = []
+        for path in sorted(run.path.parent.iterdir()) if sources else ():
+            match = _EPI_OF_FUNC.search(path.name)
+            if path == run.path or not match or not _NAME.fullmatch(path.name):
+                continue
+            entities = entities_of(path.name)
+            if f"sub-{entities['sub']}" != run.participant or entities.get("part", "mag") != "mag":
+                continue
+            if sources & set(_listed(self._sidecar(path, troubles).get("B0FieldIdentifier"))):
+                found.append((match[1] == "bold", path))
+        return [path for _, path in sorted(found)]
 
     def _in(self, folder: Path) -> dict[str, dict[str, Path]]:
         """Images of a folder `fmap`: by stem without suffix, by suffix."""
@@ -89,8 +145,7 @@ class FieldMaps:
             for name in names:
                 if not name.endswith((".nii", ".nii.gz")):
                     continue
-                participant = folder.parent if folder.parent.name.startswith("sub-") else folder.parent.parent
-                if not _NAME.fullmatch(name) or f"sub-{entities_of(name)['sub']}" != participant.name:
+                if not _NAME.fullmatch(name) or f"sub-{entities_of(name)['sub']}" != _participant_of(folder).name:
                     ignored.append(name)
                 elif match := _IMAGE.search(name):
                     stems.setdefault(name[: match.start()], {})[match[1]] = folder / name
@@ -107,14 +162,13 @@ class FieldMaps:
     def _belongs(
         self,
         run: Image,
-        sidecar: Mapping[str, Any],
+        sources: set[str],
         folder: Path,
-        stem: str,
         files: Mapping[str, Path],
         troubles: list[str],
+        near: bool,
     ) -> bool:
-        """Whether any image of a stem says that it is for the scan."""
-        sources = set(_listed(sidecar.get("B0FieldSource")))
+        """Whether any image of a stem says that it is for the scan; of the targets that are `near` or the scan's, all must be there."""
         for path in files.values():
             content = self._sidecar(path, troubles)
             if sources & set(_listed(content.get("B0FieldIdentifier"))):
@@ -122,10 +176,11 @@ class FieldMaps:
             for target in _listed(content.get("IntendedFor")):
                 place = self._target(target, folder)
                 if place is None or not place.exists():
-                    troubles.append(
-                        f"{path}: IntendedFor names {target!r}, which is not there; expected a scan as bids::sub-…/func/….nii.gz, or "
-                        "relative to the participant's folder: correct the sidecar"
-                    )
+                    if near or (place is not None and place.parent == run.path.parent):
+                        troubles.append(
+                            f"{path}: IntendedFor names {target!r}, which is not there; expected a scan as bids::sub-…/func/….nii.gz, or "
+                            "relative to the participant's folder: correct the sidecar"
+                        )
                 elif place.resolve() == run.path.resolve():
                     return True
         return False
@@ -144,8 +199,7 @@ class FieldMaps:
         if target.startswith("bids:"):
             dataset, _, path = target.removeprefix("bids:").partition(":")
             return self.root / path if not dataset else None
-        participant = folder.parent if folder.parent.name.startswith("sub-") else folder.parent.parent
-        return (self.root if target.startswith("sub-") else participant) / target
+        return (self.root if target.startswith("sub-") else _participant_of(folder)) / target
 
     def _made(
         self, kind: str, folder: Path, stem: str, files: Mapping[str, Path], troubles: list[str]
@@ -208,21 +262,21 @@ class FieldMaps:
     def _epis(
         self,
         run: Image,
-        folder: Path,
-        mine: Mapping[str, Mapping[str, Path]],
+        epis: list[Path],
         sidecar: Mapping[str, Any],
         troubles: list[str],
     ) -> dict[str, Any] | None:
-        """EPIs of the scan's axis, one of which at least is read out the other way round."""
-        epis = [files["epi"] for files in mine.values() if "epi" in files]
+        """EPIs of the scan's axis, the first of each way, one of which at least is read out the other way round."""
         direction = sidecar.get("PhaseEncodingDirection")
-        if not epis or direction not in DIRECTIONS:
+        if direction not in DIRECTIONS:
             return None  # a scan without a direction is told of by itself
         files, directions, readouts = {}, {}, {}
         ways: list[str] = []
         for path in epis:
             content = self._sidecar(path, troubles)
             own, said = content.get("PhaseEncodingDirection"), []
+            if "_bold.nii" in path.name and own in DIRECTIONS and _on_axes_of(run.path, own, path) == direction:
+                continue  # a series read out like the scan, which stands for that way itself
             readout = total_readout_time(content, path, said)
             if own not in DIRECTIONS:
                 said.append(
@@ -247,7 +301,7 @@ class FieldMaps:
         if all(way == direction for way in ways):
             if files:
                 troubles.append(
-                    f"{folder}: {', '.join(Path(path).name for path in files.values())} without its partner; expected an EPI that is read "
+                    f"{epis[0].parent}: {', '.join(Path(path).name for path in files.values())} without its partner; expected an EPI that is read "
                     f"out against the scan's {direction}: add it, or take the field map away"
                 )
             return None
@@ -275,6 +329,11 @@ def total_readout_time(
         )
         return None
     return round(float(value), 8)
+
+
+def _participant_of(folder: Path) -> Path:
+    """The participant's folder of a folder `fmap`, whose parent it is or a session's."""
+    return folder.parent if folder.parent.name.startswith("sub-") else folder.parent.parent
 
 
 def _on_axes_of(scan: Path, direction: str, path: Path) -> str:
