@@ -314,9 +314,7 @@ def rows_of(engine: str, seed: int, measured: dict[str, Any], found: dict[str, s
         rows.append(_row(seed, engine, whole, "", f"{measured['cpu'][stage]:.1f}", "", peak(stage)))
     spent = f"{measured['cpu']['denoising']:.1f}"
     rows.append(_row(seed, engine, "*denoising*", "", spent, "", peak("denoising")))
-    kept = (
-        f"{measured['kept_mb']:.0f} MB kept in two series, their compression {measured['compression']:.1f} CPU s"
-    )
+    kept = f"{measured['kept_mb']:.0f} MB kept in two series, their compression {measured['compression']:.1f} CPU s"
     rows.append(
         _row(
             seed,

@@ -83,3 +83,15 @@ def noise_image(path: Path, shape: tuple[int, ...], affine: np.ndarray | None = 
     data = np.random.default_rng(0).random(shape).astype(np.float32)
     nib.Nifti1Image(data, np.diag([3.0, 3, 4, 1]) if affine is None else affine).to_filename(path)
     return path
+
+
+def noise_anatomical(folder: Path) -> dict[str, Path]:
+    """Outputs of `normalise_anatomical` that say they are done and hold noise, for a scan that fails before it needs more."""
+    outputs = anatomical_outputs(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, path in outputs.items():
+        if path.suffix == ".gz":
+            noise_image(path, (8, 8, 8, 1, 3) if name == "warp" else (8, 8, 8))
+    np.savetxt(outputs["affine"], np.eye(4))
+    write_json(outputs["record"], {"status": "done", "reason": None})
+    return outputs

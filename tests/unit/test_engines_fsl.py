@@ -8,7 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from fsl_conventions import KINDS, SHAPE, epi_affine, fsl_home, fsl_millimetres, turned, voxel_of, write_image  # noqa: F401
-from preprocessed_phantom import ANATOMICAL, anatomical_outputs, noise_image
+from preprocessed_phantom import (
+    ANATOMICAL,
+    FUNCTIONAL,
+    anatomical_outputs,
+    functional_outputs,
+    noise_anatomical,
+    noise_image,
+)
 from scipy import ndimage
 
 from restresponse import grid
@@ -19,6 +26,7 @@ from restresponse.engines.fsl import Fsl
 from restresponse.engines.warp_interfaces import write_warp
 from restresponse.errors import InputError
 from restresponse.files import read_json
+from restresponse.functional.preprocess import preprocess_scan
 
 
 @pytest.mark.parametrize("source", KINDS)
@@ -204,6 +212,31 @@ def test_a_t1w_whose_program_fails_half_way_is_recorded_in_fsls_words_and_leaves
     assert record["status"] == "failed" and record["engine"] == "fsl"
     assert record["reason"].startswith(f"FSL's {failing} ")
     assert "Image Exception : #63 :: No image files match | Segmentation was given up" in record["reason"]
+    assert [step["step"] for step in record["steps"]] == done
+    assert all(path.stat().st_size == 0 for name, path in outputs.items() if name != "record")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in outputs.values()}
+
+
+@pytest.mark.parametrize(
+    ("failing", "half", "done"), [("slicetimer", "timed.nii", []), ("mcflirt", "moved.nii", ["slice timing"])]
+)
+def test_a_scan_whose_program_fails_half_way_is_recorded_in_fsls_words_and_leaves_nothing_whole(
+    tmp_path, home, monkeypatch, failing, half, done
+):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    (home / "bin").mkdir()
+    for name in fsl_installation.PROGRAMS:
+        _program(home / "bin", name, "cp bold.nii timed.nii" if name == "slicetimer" else "exit 1")
+    _program(home / "bin", failing, f"cp bold.nii {half}; echo 'Image Exception : #22 :: short read' >&2; exit 1")
+    bold = noise_image(tmp_path / "bold.nii.gz", (8, 8, 6, 8))
+    outputs = functional_outputs(tmp_path / "out")
+    preprocess_scan(
+        bold, noise_anatomical(tmp_path / "T1w"), outputs, repetition_time=2.0, slice_times=[0.0, 1.0] * 3,
+        **FUNCTIONAL | {"engine": "fsl"},
+    )  # fmt: skip
+    record = read_json(outputs["record"])
+    assert record["status"] == "failed" and record["engine"] == "fsl"
+    assert record["reason"].startswith(f"FSL's {failing} failed") and "#22 :: short read" in record["reason"]
     assert [step["step"] for step in record["steps"]] == done
     assert all(path.stat().st_size == 0 for name, path in outputs.items() if name != "record")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in outputs.values()}

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
-from preprocessed_phantom import ANATOMICAL, anatomical_outputs
+from preprocessed_phantom import ANATOMICAL, FUNCTIONAL, anatomical_outputs, functional_outputs, noise_anatomical
 from preprocessed_phantom import noise_image as _image
 
 from restresponse import grid
@@ -18,6 +18,7 @@ from restresponse.engines import EngineFailure, deformations, engine, motion, wa
 from restresponse.engines.programs import check_found
 from restresponse.errors import InputError
 from restresponse.files import read_json
+from restresponse.functional.preprocess import preprocess_scan
 
 # ------------------------------------------------------------------------------------------------- transforms
 
@@ -145,6 +146,33 @@ def test_a_batch_that_fails_half_way_is_recorded_in_spms_words_and_leaves_nothin
     assert record["status"] == "failed" and record["engine"] == "spm"
     assert "SPM's Segment failed" in record["reason"]
     assert "Error using spm_preproc8 (line 147) | Insufficient image overlap." in record["reason"]
+    assert all(path.stat().st_size == 0 for name, path in outputs.items() if name != "record")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in outputs.values()}
+
+
+SCAN_HALF_WAY = r"""
+echo 'SPM version: SPM12 Release: 7771'
+for script; do :; done
+cd "$(dirname "$script")"
+if grep -q temporal.st "$script"; then cp bold.nii abold.nii; exit 0; fi
+cp series.nii meanseries.nii
+echo "Failed  'Realign: Estimate & Reslice'"
+echo 'Error using spm_realign (line 88)'
+echo 'Too few points.'
+"""
+
+
+def test_a_scan_whose_batch_fails_half_way_is_recorded_in_spms_words_and_leaves_nothing_whole(tmp_path):
+    bold, outputs = _image(tmp_path / "bold.nii.gz", (8, 8, 6, 8)), functional_outputs(tmp_path / "out")
+    preprocess_scan(
+        bold, noise_anatomical(tmp_path / "T1w"), outputs, repetition_time=2.0, slice_times=[0.0, 1.0] * 3,
+        **FUNCTIONAL | {"engine": "spm", "engine_settings": _program(tmp_path / "spm.sh", SCAN_HALF_WAY)},
+    )  # fmt: skip
+    record = read_json(outputs["record"])
+    assert record["status"] == "failed" and record["engine"] == "spm"
+    assert "SPM's Realign failed" in record["reason"]
+    assert "Error using spm_realign (line 88) | Too few points." in record["reason"]
+    assert [step["step"] for step in record["steps"]] == ["slice timing"]
     assert all(path.stat().st_size == 0 for name, path in outputs.items() if name != "record")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in outputs.values()}
 
