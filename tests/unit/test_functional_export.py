@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from bids_tree import TIMES, TR, add_scan, add_t1w, default_settings, start
+from kept_series import kept_series, left_behind
 
 from restresponse import __version__, layout
 from restresponse.anatomical import normalise_anatomical
@@ -26,6 +27,7 @@ from restresponse.functional.export import export_derivatives
 from restresponse.functional.preprocess import preprocess_scan
 from restresponse.phantom.cohort import make_cohort
 from restresponse.phantom.settings import CohortSettings
+from restresponse.report.methods_text import preprocessing_methods
 
 ROOT = Path(__file__).resolve().parents[2]
 DENOISING = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())["functional"]["denoising"]
@@ -91,6 +93,20 @@ def issues_of(folder: Path) -> list[dict]:
     found = json.loads(done.stdout)
     assert found["summary"]["totalFiles"] > 5 and found["summary"]["subjects"] == ["01"]
     return found["issues"]["issues"]
+
+
+def test_two_compressed_series_of_a_scan_are_kept_and_no_working_folder(study):
+    both = ["MNI152_desc-denoised_bold.nii.gz", "MNI152_desc-preproc_bold.nii.gz"]
+    kept = kept_series(study / "results")
+    assert {scan: sorted(endings) for scan, endings in kept.items()} == {"sub-01_task-rest": both}  # the other failed
+    assert left_behind(study / "results") == []
+
+
+def test_the_methods_text_says_how_the_scan_was_unwarped(study):
+    record = functional_files(study / "results", "sub-01_task-rest")["record"]
+    sentences = preprocessing_methods([], [record], [])
+    assert [text for text in sentences if text.startswith("Susceptibility distortion was corrected with the field map")]
+    assert [text for text in sentences if "unwrapped" in text]
 
 
 def test_a_bids_validator_accepts_it(dataset):
