@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from kept_series import kept_series, left_behind
 
 from restresponse.files import read_array, read_json, read_table
 from running import TINY, run_snakemake
@@ -47,6 +48,14 @@ def test_the_scans_are_taken_as_they_are(adopted, tiny_study):
     assert (
         read_json(adopted / "results/functional/sub-07_task-rest/sub-07_task-rest.json")["quality"]["mask_dice"] > 0.7
     )
+
+
+def test_two_compressed_series_of_each_scan_are_kept_and_no_working_folder(adopted, tiny_study):
+    both = {"MNI152_desc-denoised_bold.nii.gz", "MNI152_desc-preproc_bold.nii.gz"}
+    for study in (tiny_study, adopted):
+        kept = kept_series(study / "results")
+        assert len(kept) == 8 and all(len(endings) == 2 and set(endings) == both for endings in kept.values()), kept
+        assert left_behind(study / "results") == []
 
 
 def test_group_ica_goes_on_as_from_raw_images(adopted, tiny_study):

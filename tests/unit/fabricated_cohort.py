@@ -23,6 +23,10 @@ PARTICIPANTS = [f"sub-{number:02d}" for number in range(1, 15)]
 RESPONDERS = set(PARTICIPANTS[:7])
 FAILED, UNLABELLED = "sub-13", "sub-14"
 REASON = "the image is truncated: 1000 of 5000 bytes; expected a whole file: copy it again"
+UNWARPED = (
+    "Susceptibility distortion was corrected with the field map: the signal was moved along the phase-encoding axis."
+)
+WARPED = "Susceptibility distortion was not corrected (there is no field map for the scan)."  # of the first participant
 VOXEL_SIZE, ORDER, N_VOLUMES = 12, 4, 40
 
 
@@ -103,8 +107,9 @@ def write_scans(batches: dict[str, list[str]]) -> None:
         cleaned = Path(f"results/functional/denoised/{batch_of(batches, name)}")
         failed = REASON if name == FAILED else None
         status = {"status": "failed" if failed else "done", "reason": failed}
-        sentence = "Volumes were realigned to the first by a rigid transform."
-        write_json(folder / f"{scan}.json", {"scan": scan, **status, "methods": [] if failed else [sentence]})
+        done = ["Volumes were realigned to the first by a rigid transform."]
+        done += [WARPED if name == PARTICIPANTS[0] else UNWARPED]
+        write_json(folder / f"{scan}.json", {"scan": scan, **status, "methods": [] if failed else done})
         dof = {"n_volumes": N_VOLUMES, "dof_bandpass": 30, "dof_residual": 24, "n_outliers": 1}
         sentence = f"Denoising took out 6 motion parameters, which left 24 of {N_VOLUMES} degrees of freedom."
         write_json(

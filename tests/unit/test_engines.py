@@ -19,6 +19,7 @@ from restresponse.engines import (
     masks,
     motion,
     niimath,
+    spm_priors,
     tissues,
     warps,
 )
@@ -185,6 +186,12 @@ def test_command_lines_say_what_the_programs_expect():
             out_file="b.nii",
         ): "niimath a.nii -resample g.nii -hmc m.1D -mat c.json -warp w.nii t.mat b.nii",
         niimath.Smoothing(in_file="a.nii", sigma=2.123, out_file="b.nii"): "niimath a.nii -s 2.123000 b.nii",
+        niimath.PhaseUnwrapping(in_file="p.nii", magnitude="a.nii", mask="m.nii", out_file="u.nii"): (
+            "niimath p.nii -romeo a.nii -k m.nii -no-phase-rescale u.nii"
+        ),
+        spm_priors.registration(fixed="f.nii", moving="m.nii", out_file="o.mat"): (
+            "-d 3 -threads 1 -a -dof 12 -m NCC 4x4x4 -n 100x50x20 -seed 7 -i f.nii m.nii -ia-identity -o o.mat"
+        ),
         greedy.LinearRegistration(fixed="f.nii", moving="m.nii", initial="i.mat", out_file="o.mat"): (
             "-d 3 -threads 1 -a -dof 6 -m NMI -n 100x50x10 -seed 7 -i f.nii m.nii -ia i.mat -o o.mat"
         ),

@@ -69,14 +69,21 @@ def test_realign_is_to_the_mean_of_every_volume_and_writes_the_mean_alone(tmp_pa
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_unwarp_models_pitch_and_roll_with_and_without_a_displacement_map(tmp_path, mapped):
-    """Manual, 3.1: 12 x 12 basis functions, regularisation 1 and medium, [4 5] first-order effects, 4 mm, 5 iterations."""
+    """Manual, 3.1: quality 0.9, separation 4 mm, smoothing 5 mm as in Realign; 12 x 12 basis functions, regularisation 1 and medium, [4 5] first-order effects, 4 mm, 5 iterations."""
     series = _image(tmp_path / "series.nii", (6, 6, 4, 3))
     shift = _image(tmp_path / "vdm5_map.nii", (6, 6, 4)) if mapped else None
     job = _job(spm_batches.unwarping(SETTINGS, series, shift).script)
     job = {key.removeprefix("spatial.realignunwarp."): value for key, value in job.items()}
     assert job["data(1).scans"] == [f"{series},{volume}" for volume in (1, 2, 3)]
     assert job["data(1).pmscan"] == ([f"{shift},1"] if mapped else [])
-    assert job["eoptions.rtm"] == 1 and job["eoptions.sep"] == 4 and job["eoptions.einterp"] == 2
+    assert {key: value for key, value in job.items() if key.startswith("eoptions")} == {
+        "eoptions.quality": 0.9,
+        "eoptions.fwhm": 5,
+        "eoptions.sep": 4,
+        "eoptions.rtm": 1,
+        "eoptions.einterp": 2,
+        "eoptions.ewrap": [0, 0, 0],
+    }
     assert {key: value for key, value in job.items() if key.startswith("uweoptions")} == {
         "uweoptions.basfcn": [12, 12],
         "uweoptions.regorder": 1,

@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from preprocessed_phantom import (  # noqa: F401
     FUNCTIONAL,
     PARTICIPANT,
@@ -28,8 +29,13 @@ from restresponse.engines.distortion import beyond_chance
 from restresponse.engines.reading import processing
 from restresponse.files import read_json, read_table, write_json
 from restresponse.functional.confounds import MOTION
+from restresponse.functional.denoising import denoise_scan
 from restresponse.functional.preprocess import preprocess_scan, write_series
 from restresponse.phantom.truth import read_truth
+from running import ROOT
+
+DENOISING = yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())["functional"]["denoising"]
+DENOISING = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["functional"]["denoising"] | DENOISING
 
 
 def _motion(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -85,13 +91,23 @@ def test_preprocessed_image_is_on_the_grid_in_16_bits_and_zero_outside_the_brain
     assert image.dataobj.slope < 0.01 * data[brain].std(axis=1).mean()  # the step is far below the fluctuation
 
 
-def test_preprocessed_a_second_time_every_file_has_the_same_bytes(tmp_path, phantom):  # noqa: F811
+def test_preprocessed_and_denoised_a_second_time_every_file_has_the_same_bytes(tmp_path, phantom):  # noqa: F811
     preprocess_again(phantom, tmp_path)
     first, second = (
         {**anatomical_outputs(folder), **functional_outputs(folder)} for folder in (phantom / "results", tmp_path)
     )
     differing = [name for name in first if name != "record" and first[name].read_bytes() != second[name].read_bytes()]
     assert not differing  # the record holds seconds
+    denoised = []
+    for number, given in enumerate((first, second)):
+        made = [
+            tmp_path / f"{number}_{name}" for name in ("denoised.nii.gz", "record.json", "design.tsv", "design.json")
+        ]
+        inputs = [given[name] for name in ("image", "confounds", "record")]
+        denoise_scan(*inputs, *made, scan=PARTICIPANT, repetition_time=2.6, settings=DENOISING)
+        assert read_json(made[1])["status"] == "done"
+        denoised.append([path.read_bytes() for path in made])
+    assert denoised[0] == denoised[1]
 
 
 def test_one_bright_voxel_costs_the_others_no_precision(tmp_path):

@@ -173,6 +173,20 @@ def test_everything_censored_excludes_the_scan_with_that_reason_and_nothing_cras
     )
 
 
+@pytest.mark.parametrize("bandpass_low", [None, DEFAULTS["bandpass_low"]])
+@pytest.mark.parametrize("by", ["displacement", "steady state"])
+def test_all_volumes_censored_the_first_too_ends_in_words(files, table, by, bandpass_low):
+    """By a threshold that no config may have, and by a table that calls every volume one before the steady state."""
+    changes = {"outlier_displacement": -1.0} if by == "displacement" else {"outlier_global_signal": None}
+    if by == "steady state":
+        early = pd.DataFrame(np.eye(N_SCANS), columns=[f"non_steady_state_outlier{k:02d}" for k in range(N_SCANS)])
+        write_table(files / "confounds.tsv", pd.concat([table, early], axis=1))
+    record, measures, row = through_quality(files, bandpass_low=bandpass_low, **changes)
+    assert record["outlier_volumes"] == list(range(N_SCANS)) and record["n_outliers"] == N_SCANS
+    assert (record["status"], record["dof_residual"], measures["dof_residual"]) == ("failed", 0, 0)
+    assert not row["included"] and f"({N_SCANS} of them outlier volumes)" in row["reason"]
+
+
 def test_fewer_degrees_than_the_config_wants_exclude_the_scan_with_both_numbers(files):
     record, measures, row = through_quality(files, minimum_dof=30)
     assert record["status"] == "done" and measures["dof_residual"] == 29

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from bids_tree import TIMES, TR, add_scan, add_t1w, default_settings, start
+from kept_series import kept_series, left_behind
 
 from restresponse import __version__, layout
 from restresponse.anatomical import normalise_anatomical
@@ -26,6 +27,7 @@ from restresponse.functional.export import export_derivatives
 from restresponse.functional.preprocess import preprocess_scan
 from restresponse.phantom.cohort import make_cohort
 from restresponse.phantom.settings import CohortSettings
+from restresponse.report.methods_text import preprocessing_methods
 
 ROOT = Path(__file__).resolve().parents[2]
 DENOISING = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())["functional"]["denoising"]
@@ -58,15 +60,16 @@ def denoise(results: Path, rows: list[dict]) -> dict[str, list[str]]:
 def study(tmp_path_factory) -> Path:
     """A folder with `bids` and `results`: two phantom participants, one preprocessed for real, one recorded as failed."""
     folder = tmp_path_factory.mktemp("export") / "study"
-    make_cohort(folder / "bids", CohortSettings(participants=2, responders=1, volumes=40, bold_voxel_size=(8.0, 8.0, 8.0), t1w_voxel_size=4.0, seed=5))  # fmt: skip
+    make_cohort(folder / "bids", CohortSettings(participants=2, responders=1, volumes=40, bold_voxel_size=(8.0, 8.0, 8.0), t1w_voxel_size=4.0, seed=5, distortion=4.0, field_map="phasediff"))  # fmt: skip
     results, settings = folder / "results", default_settings()
     (results / "dataset").mkdir(parents=True)
     write_tables(folder / "bids", settings, results / "dataset/scans.tsv", results / "dataset/participants.tsv")
     first, second = read_dataset(folder / "bids", settings).scans
     anatomical = anatomical_files(results, first["anat"])
     normalise_anatomical(first["t1w"], anatomical, bias_correction=False, segmentation_iterations=5, **ENGINE)
-    preprocess_scan(first["bold"], anatomical, functional_files(results, first["scan"]), slice_timing=True, smoothing_fwhm=5,
-                    repetition_time=first["repetition_time"], slice_times=first["slice_timing"], **ENGINE)  # fmt: skip
+    readout = {name: first[name] for name in ("phase_encoding_direction", "total_readout_time")}
+    preprocess_scan(first["bold"], anatomical, functional_files(results, first["scan"]), slice_timing=True, smoothing_fwhm=5, unwarp="auto",
+                    field_map=first["fieldmap"], repetition_time=first["repetition_time"], slice_times=first["slice_timing"], **readout, **ENGINE)  # fmt: skip
     failed = {"status": "failed", "reason": "the T1w is constant"}
     write_json(anatomical_files(results, second["anat"])["record"], failed)
     preprocess_scan(second["bold"], anatomical_files(results, second["anat"]), functional_files(results, second["scan"]), slice_timing=True,
@@ -92,6 +95,20 @@ def issues_of(folder: Path) -> list[dict]:
     return found["issues"]["issues"]
 
 
+def test_two_compressed_series_of_a_scan_are_kept_and_no_working_folder(study):
+    both = ["MNI152_desc-denoised_bold.nii.gz", "MNI152_desc-preproc_bold.nii.gz"]
+    kept = kept_series(study / "results")
+    assert {scan: sorted(endings) for scan, endings in kept.items()} == {"sub-01_task-rest": both}  # the other failed
+    assert left_behind(study / "results") == []
+
+
+def test_the_methods_text_says_how_the_scan_was_unwarped(study):
+    record = functional_files(study / "results", "sub-01_task-rest")["record"]
+    sentences = preprocessing_methods([], [record], [])
+    assert [text for text in sentences if text.startswith("Susceptibility distortion was corrected with the field map")]
+    assert [text for text in sentences if "unwrapped" in text]
+
+
 def test_a_bids_validator_accepts_it(dataset):
     issues = issues_of(dataset)
     assert [issue for issue in issues if issue["severity"] == "error"] == []
@@ -108,6 +125,13 @@ def test_the_validator_looks_at_derivatives(dataset, tmp_path):
     assert errors
 
 
+def test_only_the_tables_of_time_series_are_hidden_from_the_validator(dataset, tmp_path):
+    open_to_it = Path(shutil.copytree(dataset, tmp_path / "open"))
+    (open_to_it / ".bidsignore").unlink()
+    errors = [issue for issue in issues_of(open_to_it) if issue["severity"] == "error"]
+    assert errors and all("_timeseries." in issue["location"] for issue in errors), errors
+
+
 def test_it_says_what_was_made_of_what_and_how(study, dataset):
     description = read_json(dataset / "dataset_description.json")
     assert description["DatasetType"] == "derivative"
@@ -116,14 +140,20 @@ def test_it_says_what_was_made_of_what_and_how(study, dataset):
     assert [entry["URL"] for entry in description["SourceDatasets"]] == [description["DatasetLinks"]["raw"]]
     func, anat = dataset / "sub-01/func", dataset / "sub-01/anat"
     image = read_json(func / f"sub-01_task-rest_{STANDARD}_desc-preproc_bold.json")
-    assert image["Sources"] == [
-        "bids:raw:sub-01/func/sub-01_task-rest_bold.nii.gz",
-        "bids:raw:sub-01/anat/sub-01_T1w.nii.gz",
-    ]
+    of_scan = ["bids:raw:sub-01/func/sub-01_task-rest_bold.nii.gz", "bids:raw:sub-01/anat/sub-01_T1w.nii.gz"]
+    assert image["Sources"][:2] == of_scan
+    assert {uri.rpartition("_")[2] for uri in image["Sources"][2:]} == {
+        "phasediff.nii.gz",
+        "magnitude1.nii.gz",
+        "magnitude2.nii.gz",
+    }
     assert (image["TaskName"], image["RepetitionTime"], image["SkullStripped"]) == ("rest", 2.6, True)
     assert image["SliceTimingCorrected"] is True
     steps = {step["Step"]: step for step in image["ProcessingSteps"]}
     assert steps["smoothing"]["Parameters"] == {"fwhm": 5} and steps["realignment"]["Tool"] == "niimath"
+    assert steps["unwarping"]["Tool"] == "restresponse" and steps["unwarping"]["Parameters"]["largest_mm"] > 1
+    assert steps["unwarping"]["Description"].startswith("Susceptibility distortion was corrected with the field map")
+    assert steps["field map"]["Tool"] == "niimath" and "nwrapped" in steps["field map"]["Description"]
     denoised = read_json(func / f"sub-01_task-rest_{STANDARD}_desc-denoised_bold.json")
     assert denoised["Denoising"]["Settings"] == DENOISING and "trans_x" in denoised["Denoising"]["Regressors"]
     for sidecar in [*func.glob("*_bold.json"), *func.glob("*_mask.json"), *anat.glob("*.json")]:
@@ -131,6 +161,52 @@ def test_it_says_what_was_made_of_what_and_how(study, dataset):
             _, name, path = source.split(":")
             assert ((dataset if name == "" else study / "bids") / path).exists(), (sidecar, source)
     assert read_json(anat / "sub-01_desc-preproc_T1w.json")["SkullStripped"] is False
+
+
+def test_masks_tissues_and_tables_say_how_they_were_made_too(dataset):
+    """A mask and a tissue have the steps up to the one that made them, with parameters; a table's columns say whose sidecar has them."""
+    func, anat = dataset / "sub-01/func", dataset / "sub-01/anat"
+    last = {
+        anat / "sub-01_desc-brain_mask.json": "brain extraction",
+        anat / "sub-01_label-GM_probseg.json": "segmentation",
+        anat / f"sub-01_{STANDARD}_label-CSF_probseg.json": "segmentation",
+        func / f"sub-01_task-rest_{STANDARD}_desc-brain_mask.json": "resampling",
+    }
+    for sidecar, name in last.items():
+        steps = read_json(sidecar)["ProcessingSteps"]
+        assert steps[-1]["Step"] == name and all(step["Parameters"] for step in steps), sidecar
+    series = f"sub-01/func/sub-01_task-rest_{STANDARD}"
+    image, table = (
+        read_json(dataset / f"{series}_desc-preproc_bold.json"),
+        func / "sub-01_task-rest_desc-confounds_timeseries.tsv",
+    )
+    columns = read_json(table.with_suffix(".json"))
+    assert list(columns) == list(read_table(table))
+    for facts in columns.values():
+        assert facts["Description"] and facts["Sources"] == image["Sources"]
+        assert facts["ParametersIn"] == [f"bids::{series}_desc-preproc_bold.json"]
+    design = read_json(func / "sub-01_task-rest_desc-denoising_timeseries.json")
+    assert list(design) == read_json(dataset / f"{series}_desc-denoised_bold.json")["Denoising"]["Regressors"]
+    for name, facts in design.items():
+        assert facts["Sources"] == ([] if name == "linear_trend" else [f"bids::sub-01/func/{table.name}"])
+        assert facts["ParametersIn"] == [f"bids::{series}_desc-denoised_bold.json"]
+
+
+def test_those_who_read_fmripreps_confounds_read_these(dataset, tmp_path):
+    """nilearn takes motion and components by what the JSON says of them; pandas makes a table of that JSON."""
+    from nilearn.interfaces.fmriprep import load_confounds
+
+    whole = Path(shutil.copytree(dataset, tmp_path / "whole"))
+    func = whole / "sub-01/func"
+    image = func / f"sub-01_task-rest_{STANDARD}_desc-preproc_bold.nii.gz"
+    chosen = {"strategy": ("motion", "high_pass", "wm_csf", "global_signal", "compcor"), "motion": "derivatives"}
+    found, _ = load_confounds(str(image), **chosen, compcor="anat_separated", n_compcor=2, demean=False)
+    table = read_table(func / "sub-01_task-rest_desc-confounds_timeseries.tsv")
+    assert len(found) == 40 and {"trans_x", "rot_z_derivative1", "csf", "white_matter", "global_signal"} <= set(found)
+    components = [name for name in found if "comp_cor" in name]
+    tissues = pd.read_json(func / "sub-01_task-rest_desc-confounds_timeseries.json")
+    assert components and {tissues[name]["Mask"] for name in components} == {"WM", "CSF"}
+    np.testing.assert_allclose(found["trans_x"], table["trans_x"])
 
 
 def test_the_space_and_the_field_map_are_those_of_the_records(study, tmp_path):
@@ -143,6 +219,7 @@ def test_the_space_and_the_field_map_are_those_of_the_records(study, tmp_path):
     write_json(path, record | {"spaces": record["spaces"] | {"label": "IXI549Space", "MNI152": "of SPM's maps"}})
     path = functional_files(results, "sub-01_task-rest")["record"]
     record = read_json(path)
+    bare = [step for step in record["steps"] if step["step"] != "field map"]
     step = {"step": "field map", "tool": "niimath", "version": "1", "parameters": {}, "method": "It was unwrapped."}
     fmap = study / "bids/sub-01/fmap"
     cell = {
@@ -154,7 +231,7 @@ def test_the_space_and_the_field_map_are_those_of_the_records(study, tmp_path):
     write_table(results / "dataset/scans.tsv", table)
     sources = []
     for number, steps in enumerate(([], [step])):
-        write_json(path, record | {"steps": [*steps, *record["steps"]]})
+        write_json(path, record | {"steps": [*steps, *bare]})
         out = tmp_path / str(number)
         export_derivatives(results / "dataset/scans.tsv", results / out.name, bids_dir=study / "bids",
                            batches=BATCHES, derivatives=None, voxel_size=VOXEL_SIZE)  # fmt: skip
@@ -216,6 +293,9 @@ def test_it_can_be_started_from_again(study, dataset, tmp_path):
     description = read_json(results / "derivatives/dataset_description.json")
     assert [entry["Name"] for entry in description["GeneratedBy"]] == ["restresponse", "restresponse"]
     assert list(description["DatasetLinks"]) == ["preprocessed"]
+    came = "sub-01/func/sub-01_task-rest_desc-confounds_timeseries"
+    for facts in read_json(results / f"derivatives/{came}.json").values():  # what they said of the raw data is not kept
+        assert facts["Sources"] == [f"bids:preprocessed:{came}.tsv"]
     sidecar = read_json(results / f"derivatives/sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.json")
     assert (
         sidecar["Sources"][0] == f"bids:preprocessed:sub-01/func/sub-01_task-rest_{STANDARD}_desc-preproc_bold.nii.gz"

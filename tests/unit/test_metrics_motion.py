@@ -19,6 +19,7 @@ def table_of(tmp_path, responders, others, runs=1, **further):
     for scan in scans:
         displacement = float(values[scan.split("_")[0]])
         content = {"mean_framewise_displacement": displacement, "maximum_framewise_displacement": 10 * displacement}
+        content = content if np.isfinite(displacement) else dict.fromkeys(content)
         write_json(tmp_path / f"{scan}.json", content | {"n_outliers": 1, "dof_residual": 40} | further.get(scan, {}))
     inclusion = pd.DataFrame({"scan": scans, "participant_id": [scan.split("_")[0] for scan in scans]})
     inclusion["included"], inclusion["reason"] = [not further.get(scan, {}).get("excluded") for scan in scans], None
@@ -118,6 +119,36 @@ def test_an_empty_class_and_numbers_that_are_all_the_same_are_no_errors(tmp_path
     table = table_of(tmp_path, [0.1, 0.1], [0.1, 0.1, 0.1])
     assert table["p_welch"].isna().all() and table["difference"].tolist() == pytest.approx([0] * 4, abs=1e-12)
     assert "nothing to test" in motion_sentences(table, 0.95)[0]
+
+
+def test_motion_that_is_not_known_of_any_scan_is_said_and_not_taken_for_empty_groups(tmp_path):
+    """Bare NIfTI files without confounds: no scan has a displacement."""
+    table = table_of(tmp_path, [np.nan] * 6, [np.nan] * 6)
+    assert table.loc[0, ["all_responders", "all_nonresponders", "n_responders", "n_nonresponders"]].tolist() == [
+        6,
+        6,
+        0,
+        0,
+    ]
+    (sentence,) = motion_sentences(table, 0.95)
+    assert sentence.startswith("Head motion is not known of any scan of the 6 responders and 6 non-responders")
+    assert "cannot be tested" in sentence and "two at least" not in sentence
+    assert motion_rows(table)[0]["responders"] == "n/a" and motion_rows(table)[3]["responders"] == "40.0 ± 0.0"
+
+
+def test_motion_that_is_known_of_some_is_compared_of_those_and_says_of_how_many(tmp_path):
+    table = table_of(tmp_path, [0.2, np.nan, 0.3, 0.25], [0.2, 0.3, np.nan, np.nan, 0.24])
+    row = table.iloc[0]
+    assert row[["all_responders", "all_nonresponders", "n_responders", "n_nonresponders"]].tolist() == [4, 5, 3, 3]
+    assert row["mean_responders"] == pytest.approx(0.25)
+    first, second, _ = motion_sentences(table, 0.95)
+    assert "With 3 responders and 3 non-responders" in first
+    assert (
+        second.startswith("Head motion is known of 3 of 4 responders and 3 of 5 non-responders") and "alone" in second
+    )
+    (sentence, further) = motion_sentences(table_of(tmp_path, [0.2, np.nan, np.nan], [0.2, 0.3, np.nan]), 0.95)
+    assert "with 1 responders and 2 non-responders whose head motion is known" in sentence
+    assert further.startswith("Head motion is known of 1 of 3 responders")
 
 
 def test_a_participants_runs_count_once_and_excluded_ones_not_at_all(tmp_path):

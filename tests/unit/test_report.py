@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fabricated_cohort import FAILED, ORDER, PARTICIPANTS, REASON, UNLABELLED, scan_of
+from fabricated_cohort import FAILED, ORDER, PARTICIPANTS, REASON, UNLABELLED, UNWARPED, WARPED, scan_of
 from fabricated_page import TEXT, page_of
 from fabricated_results import edit_sidecar
 
@@ -99,9 +99,15 @@ def test_methods_are_taken_from_the_records_and_failed_ones_say_nothing(run, sho
     assert "The T1w image was corrected for bias (N4)." in text
     assert "Volumes were realigned to the first by a rigid transform." in text  # of the 13 scans that did not fail
     assert "Denoising took out 6 motion parameters, which left 24 of 40 degrees of freedom." in text
+    assert (
+        f"{UNWARPED.rstrip('.')} (in 12 of 13 scans)." in text and f"{WARPED.rstrip('.')} (in 1 of 13 scans)." in text
+    )
+    assert (
+        f"{UNWARPED.rstrip('.')} (in 12 of 13 scans)." in text and f"{WARPED.rstrip('.')} (in 1 of 13 scans)." in text
+    )
     for scan in run.scans:
         edit_sidecar(f"results/functional/{scan}/{scan}.json", methods=[])
-    assert not any("realigned" in sentence for sentence in content(run)["methods"])
+    assert not any("realigned" in sentence or "istortion" in sentence for sentence in content(run)["methods"])
 
 
 def test_a_model_that_did_not_run_is_not_in_the_methods(run):

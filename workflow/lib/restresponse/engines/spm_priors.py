@@ -45,14 +45,17 @@ def make(path: Path, own: Path) -> Path:
     steps = (
         BrainContrast(out_file=brains["fixed"]),
         BrainContrast(in_file=own, out_file=brains["moving"]),
-        greedy.LinearRegistration(
-            out_file="priors.mat", degrees_of_freedom=12, metric="NCC 4x4x4", iterations="100x50x20", **brains
-        ),
+        registration(out_file="priors.mat", **brains),
         Priors(in_file=own, matrix="priors.mat", out_file=path.name),
     )
     for step in steps:
         step.run(cwd=str(path.parent))
     return path
+
+
+def registration(**files: str) -> greedy.LinearRegistration:
+    """The affine between two brains of `BrainContrast`, `fixed` and `moving`, into `out_file`."""
+    return greedy.LinearRegistration(degrees_of_freedom=12, metric="NCC 4x4x4", iterations="100x50x20", **files)
 
 
 class _BrainContrastInput(BaseInterfaceInputSpec):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,11 @@ Written by restresponse {version} in the layout of BIDS derivatives. Images and 
 - `*_desc-preproc_T1w`, `*_probseg`: bias-corrected T1w image and tissues, as acquired and in MNI space
 
 The sidecar of an image has `Sources` (`raw` and `preprocessed` are explained by DatasetLinks in `dataset_description.json`) and the
-steps it went through with their parameters.
+steps it went through with their parameters. The sidecar of a table says the same of each of its columns: `Sources`, and `ParametersIn`,
+the sidecar that has the parameters. It has no entries of its own beside the columns: pandas and others take every entry for a column.
+
+A BIDS validator finds no error in what it looks at. It does not look at the `*_timeseries` tables and their sidecars: BIDS has no such
+name, and `.bidsignore` lists them (fMRIPrep's lists its `*_timeseries.tsv` too), with the names of templates that have a cohort.
 """
 
 
@@ -150,6 +154,7 @@ def _export_anatomical(
     standard = {"Resolution": grid["Resolution"], "SpatialReference": record["spaces"]["MNI152"]}
     facts = {"SkullStripped": False, "ProcessingSteps": _steps(record)}
     mask = {"Description": "Brain of the T1w image.", "Sources": raw, "Type": "Brain"}
+    mask |= {"ProcessingSteps": _steps(record, "brain extraction")}
     _add(made / f"{anat}_desc-brain_mask.nii.gz", folder, f"{anat}_desc-brain_mask", mask | native)
     for name, source, description, read, space in (
         (anat, anat, "on its own voxels", raw, native),
@@ -164,10 +169,9 @@ def _export_anatomical(
         said = {"Description": f"T1w image without its bias field, {description}.", "Sources": read}
         _add(made / f"{source}_desc-preproc_T1w.nii.gz", folder, f"{name}_desc-preproc_T1w", said | space | facts)
         for tissue in _TISSUES:
-            said = {"Description": f"Probability of {tissue}, 0 to 1, {description}.", "Sources": own}
-            _add(
-                made / f"{source}_label-{tissue}_probseg.nii.gz", folder, f"{name}_label-{tissue}_probseg", said | space
-            )
+            said = {"Description": f"Probability of {tissue}, 0 to 1, {description}.", "Sources": own} | space
+            said |= {"ProcessingSteps": _steps(record, "segmentation")}
+            _add(made / f"{source}_label-{tissue}_probseg.nii.gz", folder, f"{name}_label-{tissue}_probseg", said)
 
 
 def _export_scan(
@@ -205,12 +209,19 @@ def _export_scan(
         row["bold"] if row["mask"] == MISSING else row["mask"]
     )  # a mask that came with the scan was not made of it here
     mask = {"Description": "Brain of the scan itself.", "Sources": sources.uri(seen), "Type": "Brain"}
+    mask |= {"ProcessingSteps": _steps(record, "functional mask", "resampling")}
     _add(made / f"{scan}_space-MNI152_desc-brain_mask.nii.gz", folder, f"{name}_desc-brain_mask", mask | space)
-    for table in sorted([*made.glob(f"{scan}_desc-*_timeseries.*"), *cleaned.glob(f"{scan}_desc-*_timeseries.*")]):
-        _link(table, folder / table.name)
+    taken = _uri(dataset, folder, f"{name}_desc-preproc_bold.nii.gz", f"{scan}_desc-confounds_timeseries.tsv")
+    came = sources.uri(row["confounds"])
+    images, computed = [uri for uri in read if uri not in came], record.get("computed_confounds", ())
+    for table in sorted(made.glob(f"{scan}_desc-*_timeseries.tsv")):
+        how = _uri(dataset, folder, f"{name}_desc-preproc_bold.json")
+        _add_table(table, folder, lambda column: images if own or column in computed else came, how)
+    for table in sorted(cleaned.glob(f"{scan}_desc-*_timeseries.tsv")):
+        how = _uri(dataset, folder, f"{name}_desc-denoised_bold.json") if denoised["status"] == "done" else []
+        _add_table(table, folder, lambda column: [] if column == "linear_trend" else taken[1:], how)
     if denoised["status"] != "done":
         return
-    taken = _uri(dataset, folder, f"{name}_desc-preproc_bold.nii.gz", f"{scan}_desc-confounds_timeseries.tsv")
     image = {"Description": "The preprocessed series after denoising, mean of 0 in time.", "Sources": taken}
     denoising = {
         "Settings": denoised["settings"],
@@ -226,10 +237,12 @@ def _export_scan(
     )
 
 
-def _steps(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The steps of a record, without how long they took."""
+def _steps(record: Mapping[str, Any], *last: str) -> list[dict[str, Any]]:
+    """The steps of a record without how long they took; all, or up to the last one of these names, none where there is none."""
     keys = {"Step": "step", "Tool": "tool", "Version": "version", "Parameters": "parameters", "Description": "method"}
-    return [{name: step[key] for name, key in keys.items() if step[key] is not None} for step in record["steps"]]
+    steps = [{name: step[key] for name, key in keys.items() if step[key] is not None} for step in record["steps"]]
+    ends = [number for number, step in enumerate(steps, start=1) if not last or step["Step"] in last]
+    return steps[: max(ends, default=0)]
 
 
 def _folder(dataset: Path, stem: str, kind: str) -> Path:
@@ -245,6 +258,27 @@ def _add(made: Path, folder: Path, stem: str, facts: Mapping[str, Any]) -> None:
     """A link to an image and its sidecar."""
     _link(made, folder / f"{stem}.nii.gz")
     write_json(folder / f"{stem}.json", facts)
+
+
+def _add_table(table: Path, folder: Path, made_of: Callable[[str], list[str]], how: list[str]) -> None:
+    """A link to a table, and what each of its columns is, of what it was made and in whose sidecar the parameters are.
+
+    All of it is said of the columns: readers of fMRIPrep's file take every entry for a column, and pandas reads no other.
+    """
+    _link(table, folder / table.name)
+    facts, place = table.with_suffix(".json"), folder / table.with_suffix(".json").name
+    if facts.stat().st_size == 0:  # of a scan that failed in denoising
+        _link(facts, place)
+        return
+    said = {"ParametersIn": how} if how else {}
+    columns = read_json(facts).items()
+    write_json(
+        place,
+        {
+            name: entry | {"Sources": made_of(name)} | said if isinstance(entry, dict) else entry
+            for name, entry in columns
+        },
+    )
 
 
 def _link(target: Path, link: Path) -> None:

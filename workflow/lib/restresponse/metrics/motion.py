@@ -23,8 +23,8 @@ MEASURES = {  # measure -> how a participant's scans become one number
     "dof_residual": "mean",
 }
 COLUMNS = (
-    "measure", "n_responders", "n_nonresponders", "mean_responders", "mean_nonresponders", "sd_responders",
-    "sd_nonresponders", "difference", "low", "high", "t", "p_welch", "p_mannwhitney", "auc", "detectable",
+    "measure", "all_responders", "all_nonresponders", "n_responders", "n_nonresponders", "mean_responders",
+    "mean_nonresponders", "sd_responders", "sd_nonresponders", "difference", "low", "high", "t", "p_welch", "p_mannwhitney", "auc", "detectable",
 )  # fmt: skip
 POWER = 0.8  # of the difference that is called detectable
 
@@ -72,6 +72,7 @@ def participant_measures(inclusion: str | Path, quality: Mapping[str, str | Path
 def compare_groups(first: pandas.Series, second: pandas.Series, confidence: float) -> dict[str, float]:
     """Two groups of numbers: means, their difference with Welch's interval and test, Mann-Whitney's, and what was detectable.
 
+    Participants without a number (NaN: head motion that is not known) are in `all_responders` and `all_nonresponders` alone.
     `auc` is the share of pairs in which the first group's number is the greater, ties half: the AUC of a classifier that
     knows this number alone. `detectable` is the least difference of means that Welch's two-sided test at 1 - `confidence`
     finds with a probability of 0.8, at these sizes and standard deviations. What a group of one, or of equal numbers, does
@@ -85,6 +86,7 @@ def compare_groups(first: pandas.Series, second: pandas.Series, confidence: floa
     means = [float(group.mean()) if len(group) else np.nan for group in groups]
     deviations = [_deviation(group) for group in groups]
     found: dict[str, float] = dict.fromkeys(COLUMNS[1:], np.nan)
+    found |= {"all_responders": len(first), "all_nonresponders": len(second)}
     found |= {"n_responders": sizes[0], "n_nonresponders": sizes[1]}
     found |= {"mean_responders": means[0], "mean_nonresponders": means[1], "difference": means[0] - means[1]}
     found |= {"sd_responders": deviations[0], "sd_nonresponders": deviations[1]}

@@ -42,6 +42,7 @@ def motion_sentences(table: pandas.DataFrame, confidence: float) -> list[str]:
             f"With {sizes}, a difference of {_value(LEAD, lead['detectable'])} would have been detected with a probability of "
             "0.8; smaller ones may be there, and a classifier could use them."
         ]
+    text += _unknown(lead)
     others = [row for name, row in rows.items() if name != LEAD and _differs(row, level)]
     if others:
         text.append("They differ in " + ", and in ".join(_difference(row, confidence) for row in others) + ".")
@@ -57,7 +58,7 @@ def motion_sentences(table: pandas.DataFrame, confidence: float) -> list[str]:
 def motion_warning(table: pandas.DataFrame, confidence: float) -> list[str]:
     """For the summary: the sentences, where any measure differs; none otherwise."""
     differs = any(_differs(row, 1 - confidence) for row in table.to_dict("records"))
-    return motion_sentences(table, confidence)[:2] if differs else []
+    return motion_sentences(table, confidence) if differs else []
 
 
 def motion_rows(table: pandas.DataFrame) -> list[dict[str, Any]]:
@@ -110,12 +111,33 @@ def _difference(row: Mapping[str, Any], confidence: float) -> str:
 
 
 def _untested(row: Mapping[str, Any], sizes: str) -> str:
-    if min(row["n_responders"], row["n_nonresponders"]) < 2:
+    if row["n_responders"] + row["n_nonresponders"] == 0 < row["all_responders"] + row["all_nonresponders"]:
         return (
-            f"Whether motion differs between the groups cannot be tested with {sizes}: each group needs two at least. A "
+            f"Head motion is not known of any scan of the {_everyone(row)}: whether the groups moved differently cannot be "
+            "tested. A classifier could use a difference all the same."
+        )
+    if min(row["n_responders"], row["n_nonresponders"]) < 2:
+        known = " whose head motion is known" if _unknown(row) else ""
+        return (
+            f"Whether motion differs between the groups cannot be tested with {sizes}{known}: each group needs two at least. A "
             "classifier could use a difference all the same."
         )
-    return f"Motion was the same in all of the {sizes}, or was not measured: there is nothing to test."
+    return f"Motion was the same in all of the {sizes}: there is nothing to test."
+
+
+def _unknown(row: Mapping[str, Any]) -> list[str]:
+    """Of how many participants head motion is known, where it is known of some and not of all."""
+    known, everyone = row["n_responders"] + row["n_nonresponders"], row["all_responders"] + row["all_nonresponders"]
+    if known in (0, everyone):
+        return []
+    return [
+        f"Head motion is known of {int(row['n_responders'])} of {int(row['all_responders'])} responders and "
+        f"{int(row['n_nonresponders'])} of {int(row['all_nonresponders'])} non-responders; the numbers of it are of those alone."
+    ]
+
+
+def _everyone(row: Mapping[str, Any]) -> str:
+    return f"{int(row['all_responders'])} responders and {int(row['all_nonresponders'])} non-responders"
 
 
 def _mean_and_deviation(name: str, row: Mapping[str, Any], group: str) -> str:
