@@ -93,8 +93,7 @@ def make(folder: Path, seed: int, given: argparse.Namespace) -> Path:
 
 def run(works: list[tuple[Path, str]], voxel_size: float, unwarp: str) -> list[dict[str, Any]]:
     """Preprocess phantoms at once, each in a process of its own; seconds, memory and steps of each."""
-    started = time.perf_counter()
-    processes, walls = [], [0.0] * len(works)
+    started, processes = time.monotonic(), []
     memory: list[list[tuple[float, float]]] = [[] for _ in works]
     for folder, engine in works:
         command = [
@@ -111,20 +110,21 @@ def run(works: list[tuple[Path, str]], voxel_size: float, unwarp: str) -> list[d
         ]
         processes.append(subprocess.Popen(command, stdout=sys.stderr))
     watchers = [
-        threading.Thread(target=_watch, args=(process, memory[index], walls, index, started))
-        for index, process in enumerate(processes)
+        threading.Thread(target=_watch, args=(process, memory[index])) for index, process in enumerate(processes)
     ]
     for watcher in watchers:
         watcher.start()
     for watcher in watchers:
         watcher.join()
     results = []
-    for (folder, engine), process, moments, wall in zip(works, processes, memory, walls, strict=True):
+    for (folder, engine), process, moments in zip(works, processes, memory, strict=True):
         if process.returncode != 0:
             sys.exit(f"preprocessing of {folder} with {engine} ended with status {process.returncode}; see above")
         content = json.loads((folder / engine / "measured.json").read_text())
-        results.append({**content, "peak": max(used for _, used in moments), "wall": wall})
-        results[-1]["peaks"] = _peaks(content["windows"], moments)
+        ended = max(end for _, _, end in content["windows"])  # what is measured after that is no part of it
+        peak = max(used for when, used in moments if when <= ended)
+        peaks = _peaks(content["windows"], moments)
+        results.append({**content, "peak": peak, "peaks": peaks, "wall": ended - started})
     return results
 
 
@@ -138,9 +138,7 @@ def _peaks(windows: list[list[Any]], moments: list[tuple[float, float]]) -> dict
     return peaks
 
 
-def _watch(
-    process: subprocess.Popen, moments: list[tuple[float, float]], walls: list[float], index: int, started: float
-) -> None:
+def _watch(process: subprocess.Popen, moments: list[tuple[float, float]]) -> None:
     """Memory (MB) of a process and its children, looked at 10 times a second."""
     import psutil
 
@@ -154,7 +152,6 @@ def _watch(
             pass
         moments.append((time.monotonic(), total / 1e6))
         time.sleep(0.1)
-    walls[index] = time.perf_counter() - started
 
 
 def child(folder: Path, engine: str, voxel_size: float, unwarp: str) -> None:
