@@ -118,7 +118,7 @@ def test_the_page_is_one_small_file_that_loads_nothing_and_is_the_same_when_made
 def test_a_used_scan_says_so_with_what_was_censored_and_how_it_was_unwarped(shown):
     text = shown.text
     assert "Used." in text and "Not used" not in text
-    assert "1 of 60 volume was censored in denoising (counted from 0): 40." in text
+    assert "1 of 60 volumes was censored in denoising (counted from 0): 40." in text
     assert "Distortion was corrected along the phase-encoding axis." in text
     assert "9 values, 0 to 8" in text  # long parameters are put shortly
     assert "T1w: brain mask with the template's (Dice)" in text

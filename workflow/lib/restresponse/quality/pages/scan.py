@@ -248,8 +248,8 @@ def censored(denoised: Mapping[str, Any]) -> str | None:
     if not volumes:
         return "No volume was censored."
     named = ", ".join(str(volume) for volume in volumes[:40]) + (", …" if len(volumes) > 40 else "")
-    what = "volume was" if len(volumes) == 1 else "volumes were"
-    return f"{len(volumes)} of {denoised['n_volumes']} {what} censored in denoising (counted from 0): {named}."
+    were = "was" if len(volumes) == 1 else "were"
+    return f"{len(volumes)} of {denoised['n_volumes']} volumes {were} censored in denoising (counted from 0): {named}."
 
 
 def unwarping(record: Mapping[str, Any]) -> str | None:
