@@ -7,7 +7,6 @@ tissue maps are not found by SPM).
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +15,7 @@ import pytest
 from engine_watch import voxels_in_interfaces_alone
 from preprocessed_phantom import ANATOMICAL, FUNCTIONAL, PARTICIPANT, anatomical_outputs, functional_outputs
 from preprocessed_phantom import noise_image as _image
+from real_spm import COMMAND, REAL
 
 from restresponse import grid
 from restresponse.anatomical import normalise_anatomical
@@ -28,12 +28,6 @@ from restresponse.phantom.cohort import make_cohort
 from restresponse.phantom.settings import CohortSettings
 from restresponse.phantom.truth import read_truth
 
-COMMAND = os.environ.get("RESTRESPONSE_SPM_COMMAND")
-REAL = {
-    "command": COMMAND,
-    "use_mcr": "matlab" not in (COMMAND or ""),
-    "folder": os.environ.get("RESTRESPONSE_SPM_FOLDER"),
-}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(

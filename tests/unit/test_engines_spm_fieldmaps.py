@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
 import nibabel as nib
 import numpy as np
 import pytest
 from distorted_phantom import PHASE, Scan
 from engine_watch import voxels_in_interfaces_alone
+from real_spm import COMMAND, REAL
 
 from restresponse.engines import masks, shifts, warps
 from restresponse.engines.spm import Spm
 from restresponse.functional.fieldmaps import prepare_field
 
-COMMAND = os.environ.get("RESTRESPONSE_SPM_COMMAND")
-REAL = {
-    "command": COMMAND,
-    "use_mcr": "matlab" not in (COMMAND or ""),
-    "folder": os.environ.get("RESTRESPONSE_SPM_FOLDER"),
-}
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
